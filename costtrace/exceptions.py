@@ -1,0 +1,146 @@
+"""Every error and warning of costtrace, in one tree.
+
+CosttraceError
+    BudgetExceededError     the call was not sent: it could take a budget past its limit
+    UnknownPriceError       the call was not sent: nobody knows what it costs, and a limit holds
+    BudgetStoreError        the call was not sent: the store that keeps the budget does not answer
+    PriceTableError         a price file or table is wrong (also a ValueError)
+    CallConflictError       a call id was used again for something else
+CosttraceWarning
+    UnpricedModelWarning    a model without a known price was used; its cost is None
+    UncoveredCallWarning    a billable call passed that costtrace does not understand
+    InstrumentationWarning  an SDK could not be patched as expected
+    StalePricesWarning      the price table is old
+    SharedBudgetWarning     several processes keep one budget in memory, each its own
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from costtrace.money import format_usd
+
+
+class CosttraceError(Exception):
+    """The root of all errors that costtrace raises on purpose."""
+
+
+class BudgetExceededError(CosttraceError):
+    """The call was not sent: its worst case does not fit into what is left of a budget.
+
+    Amounts are US dollars. `user_id` is None for the ledger's own budget; `resets_at` (aware UTC)
+    is None where the budget never resets. No subclass of an SDK error, so nothing retries it.
+    """
+
+    def __init__(
+        self,
+        user_id: str | None,
+        limit_usd: Decimal | None,
+        spent_usd: Decimal,
+        reserved_usd: Decimal,
+        requested_usd: Decimal,
+        window: str | None = None,
+        resets_at: datetime | None = None,
+        model: str = "",
+        function_name: str = "",
+        reason: str = "",
+    ) -> None:
+        super().__init__(
+            user_id,
+            limit_usd,
+            spent_usd,
+            reserved_usd,
+            requested_usd,
+            window,
+            resets_at,
+            model,
+            function_name,
+            reason,
+        )
+        self.user_id = user_id
+        self.limit_usd = limit_usd
+        self.spent_usd = spent_usd
+        self.reserved_usd = reserved_usd
+        self.requested_usd = requested_usd
+        self.window = window
+        self.resets_at = resets_at
+        self.model = model
+        self.function_name = function_name
+        self.reason = reason
+
+    @property
+    def remaining_usd(self) -> Decimal | None:
+        """What was left when the call was refused; None where the limit is not one of money."""
+        if self.limit_usd is None:
+            return None
+        return max(self.limit_usd - self.spent_usd - self.reserved_usd, Decimal(0))
+
+    def __str__(self) -> str:
+        who = "the ledger" if self.user_id is None else f"user {self.user_id!r}"
+        where = " in ".join(part for part in (self.model, self.function_name) if part)
+        parts = [f"budget of {who} exceeded" + (f" by {where}" if where else "")]
+        if self.reason:
+            parts.append(self.reason)
+        if self.limit_usd is not None:
+            parts.append(
+                f"the call may cost {format_usd(self.requested_usd)}, "
+                f"{format_usd(self.remaining_usd or Decimal(0))} of {format_usd(self.limit_usd)} "
+                f"is left ({format_usd(self.spent_usd)} spent, "
+                f"{format_usd(self.reserved_usd)} reserved)"
+            )
+        if self.resets_at is not None:
+            parts.append(f"resets at {self.resets_at:%Y-%m-%d %H:%M} UTC")
+        return "; ".join(parts)
+
+
+class UnknownPriceError(CosttraceError):
+    """The call was not sent: a limit holds and no price is known for its model."""
+
+    def __init__(self, model: str, user_id: str | None = None) -> None:
+        super().__init__(model, user_id)
+        self.model = model
+        self.user_id = user_id
+
+    def __str__(self) -> str:
+        return (
+            f"no price is known for {self.model!r}, so its call cannot be held to the budget of "
+            f"{'the ledger' if self.user_id is None else f'user {self.user_id!r}'}: give one with "
+            f'PriceTable.with_prices(), or choose on_unknown_model="assume_max" or "allow"'
+        )
+
+
+class BudgetStoreError(CosttraceError):
+    """The call was not sent: the store that keeps the budget could not be reached in time."""
+
+
+class PriceTableError(CosttraceError, ValueError):
+    """A price table is wrong; the text says where, what, and what would be right."""
+
+
+class CallConflictError(CosttraceError):
+    """A call id was used again for a call that differs, or that is already settled."""
+
+
+class CosttraceWarning(UserWarning):
+    """The root of all warnings of costtrace."""
+
+
+class UnpricedModelWarning(CosttraceWarning):
+    """A model without a known price was used; its calls have the cost None, never zero."""
+
+
+class UncoveredCallWarning(CosttraceWarning):
+    """A billable call was made that costtrace does not understand; it is in no total."""
+
+
+class InstrumentationWarning(CosttraceWarning):
+    """An SDK, or a part of it, could not be patched; its calls are not seen."""
+
+
+class StalePricesWarning(CosttraceWarning):
+    """The price table has not been updated for a long time."""
+
+
+class SharedBudgetWarning(CosttraceWarning):
+    """Several processes keep a budget in memory: each of them allows the whole limit."""
