@@ -1,0 +1,242 @@
+"""Anthropic's Messages API: what is billed, and where its usage is written.
+
+Cache reads and writes are counted beside `input_tokens`, not inside; the counts of a stream's
+`message_delta` are running totals, which replace what came before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from costtrace.providers.base import (
+    Part,
+    Reading,
+    Request,
+    StreamReader,
+    as_count,
+    cap_of,
+    count,
+    get,
+    given,
+    items,
+    text_of,
+)
+from costtrace.usage import Usage
+
+BILLED = {"/v1/messages": "messages", "/v1/complete": "completions"}
+FREE = (
+    "/v1/messages/count_tokens",
+    "/v1/messages/batches",
+    "/v1/files",
+    "/v1/models",
+    "/v1/skills",
+    "/v1/organizations",
+)
+TOOL_FEES = {"web_search": "web_search_calls"}  # start of a server tool's type -> usage field
+SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "tool_search", "mcp", "advisor")
+
+
+class Anthropic:
+    """The `anthropic` SDK: `Anthropic`, `AnthropicBedrock`, `AnthropicVertex` and their kin."""
+
+    name = "anthropic"
+    module = "anthropic._base_client"
+
+    def request(
+        self, path: str, body: Mapping[str, Any], *, host: str = ""
+    ) -> Request | Literal["free", "uncovered"]:
+        operation = BILLED.get(path)
+        if operation is None:
+            return "free" if path.startswith(FREE) else "uncovered"
+        tools = _tool_types(body)
+        return Request(
+            provider=self.name,
+            operation=operation,
+            model=text_of(given(body, "model")) or "unknown",
+            body=body,
+            is_stream=given(body, "stream") is True,
+            output_cap=cap_of(body, "max_tokens", "max_tokens_to_sample"),
+            tier="fast" if given(body, "speed") == "fast" else "standard",
+            region="us" if given(body, "inference_geo") == "us" else "",
+            host=host,
+            tool_uses={
+                usage_field: as_count(uses) or None
+                for kind, uses in tools
+                for start, usage_field in TOOL_FEES.items()
+                if kind.startswith(start)
+            },
+            cache_lifetimes=None if _may_write_cache(body) else (),
+            has_hosted_tools=any(kind.startswith(SERVER_TOOLS) for kind, _ in tools)
+            or bool(given(body, "mcp_servers")),
+        )
+
+    def read(self, request: Request, response: object) -> Reading:
+        usage = get(response, "usage")
+        counted, parts = _usage(usage)
+        return Reading(
+            model=text_of(get(response, "model")),
+            usage=counted,
+            tier=_tier(usage),
+            region=_region(usage),
+            response_id=text_of(get(response, "id")),
+            parts=parts,
+            text="".join(
+                text_of(get(block, "text")) or "" for block in items(get(response, "content"))
+            )
+            if counted is None
+            else "",
+        )
+
+    def reader(self, request: Request, *, hide_usage: bool) -> StreamReader:
+        return _MessageReader()
+
+    def capped(self, request: Request, tokens: int) -> dict[str, Any]:
+        if request.operation == "completions":
+            return {"max_tokens_to_sample": tokens}
+        return {"max_tokens": tokens}
+
+    def usage_option(self, request: Request) -> dict[str, Any] | None:
+        return None  # its streams always report their usage
+
+
+class _MessageReader:
+    """Collects `message_start` and the last value of every field of `message_delta`."""
+
+    def __init__(self) -> None:
+        self._usage: dict[str, Any] = {}
+        self._model: str | None = None
+        self._id: str | None = None
+        self._is_complete = False
+        self._has_final_count = False
+        self._text: list[str] = []
+
+    def see(self, event: object) -> bool:
+        kind = get(event, "type")
+        if kind == "content_block_delta":
+            delta = get(event, "delta")
+            for name in ("text", "thinking", "partial_json"):
+                if piece := text_of(get(delta, name)):
+                    self._text.append(piece)
+        elif kind == "message_start":
+            message = get(event, "message")
+            self._model = text_of(get(message, "model"))
+            self._id = text_of(get(message, "id"))
+            self._take(get(message, "usage"))
+        elif kind == "message_delta":
+            self._take(get(event, "usage"))
+            self._has_final_count = get(event, "usage", "output_tokens") is not None
+        elif kind == "content_block_start":
+            if get(event, "content_block", "type") == "fallback":
+                to = text_of(get(event, "content_block", "to", "model"))
+                self._model = to or self._model
+        elif kind == "message_stop":
+            self._is_complete = True
+        elif kind is None and (piece := text_of(get(event, "completion"))):
+            self._text.append(piece)  # the legacy text completions
+        return False
+
+    def reading(self) -> Reading:
+        usage, parts = _usage(self._usage or None)
+        ended = self._is_complete or self._has_final_count
+        return Reading(
+            model=self._model,
+            usage=usage,
+            tier=_tier(self._usage),
+            region=_region(self._usage),
+            response_id=self._id,
+            is_complete=ended,
+            parts=parts,
+            text="" if ended and usage else "".join(self._text),
+        )
+
+    def _take(self, usage: object) -> None:
+        names = _FIELDS if not isinstance(usage, Mapping) else usage.keys() & set(_FIELDS)
+        self._usage.update(
+            {name: value for name in names if (value := get(usage, name)) is not None}
+        )
+
+
+_FIELDS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "cache_creation",
+    "output_tokens_details",
+    "server_tool_use",
+    "service_tier",
+    "inference_geo",
+    "speed",
+    "iterations",
+)
+
+
+def _usage(usage: object) -> tuple[Usage | None, tuple[Part, ...]]:
+    """Return the usage of a message and what in it ran on another model."""
+    if get(usage, "input_tokens") is None and get(usage, "output_tokens") is None:
+        return None, ()
+    total = _counts(usage)
+    parts = []
+    for iteration in items(get(usage, "iterations")):
+        kind = get(iteration, "type")
+        if kind == "compaction":  # not inside the totals, unlike the other kinds
+            total = total + _counts(iteration)
+        elif kind == "advisor_message" and (model := text_of(get(iteration, "model"))):
+            parts.append(Part(model, _counts(iteration)))
+    return total, tuple(parts)
+
+
+def _counts(usage: object) -> Usage:
+    read = count(usage, "cache_read_input_tokens")
+    split_5m = count(usage, "cache_creation", "ephemeral_5m_input_tokens")
+    split_1h = count(usage, "cache_creation", "ephemeral_1h_input_tokens")
+    written = get(usage, "cache_creation_input_tokens")
+    total_written = split_5m + split_1h if written is None else as_count(written)
+    one_hour = min(split_1h, total_written)  # a stream's later total wins over its earlier split
+    return Usage(
+        input_tokens=count(usage, "input_tokens") + read + total_written,
+        output_tokens=count(usage, "output_tokens"),
+        cache_read_tokens=read,
+        cache_write_tokens=total_written,
+        cache_write_5m_tokens=total_written - one_hour,
+        cache_write_1h_tokens=one_hour,
+        reasoning_tokens=count(usage, "output_tokens_details", "thinking_tokens"),
+        web_search_calls=count(usage, "server_tool_use", "web_search_requests"),
+    )
+
+
+def _tier(usage: object) -> str | None:
+    if get(usage, "speed") == "fast":
+        return "fast"
+    tier = text_of(get(usage, "service_tier"))
+    # `priority` is capacity bought beforehand: it has no list price of its own
+    return "standard" if tier == "priority" else tier
+
+
+def _region(usage: object) -> str:
+    return "us" if get(usage, "inference_geo") == "us" else ""
+
+
+def _tool_types(body: Mapping[str, Any]) -> list[tuple[str, object]]:
+    tools = items(given(body, "tools"))
+    return [(text_of(get(tool, "type")) or "", get(tool, "max_uses")) for tool in tools]
+
+
+def _may_write_cache(body: Mapping[str, Any]) -> bool:
+    """Tell whether anything in the request is marked to be cached."""
+    if given(body, "cache_control") is not None:
+        return True
+    for name in ("system", "tools", "messages"):
+        value = given(body, name)
+        if value is None or isinstance(value, str):
+            continue
+        if not isinstance(value, (list, tuple)):
+            return True  # an iterator, which is not ours to read
+        for block in value:
+            if get(block, "cache_control") is not None:
+                return True
+            content = get(block, "content")
+            if isinstance(content, list) and any(get(b, "cache_control") for b in content):
+                return True
+    return False
