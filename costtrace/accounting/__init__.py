@@ -1,0 +1,17 @@
+"""The ledger and its budgets: what was spent, by whom, and what may still be."""
+
+from costtrace.accounting.default import configure, default_ledger
+from costtrace.accounting.ledger import CostLedger, Entries
+from costtrace.accounting.open_budget import OpenBudget
+from costtrace.accounting.terms import BudgetTerms
+from costtrace.accounting.window import Window
+
+__all__ = [
+    "BudgetTerms",
+    "CostLedger",
+    "Entries",
+    "OpenBudget",
+    "Window",
+    "configure",
+    "default_ledger",
+]

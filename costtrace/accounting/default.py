@@ -1,0 +1,56 @@
+"""The process's own ledger: what `costtrace.ledger` is, and what `configure` makes of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from costtrace.accounting.ledger import CostLedger
+
+_lock = threading.Lock()
+_ledger: CostLedger | None = None
+
+
+def default_ledger() -> CostLedger:
+    """Return the process's ledger, made of the environment when it is first needed.
+
+    `COSTTRACE_DB` names its SQLite file, `COSTTRACE_BUDGET_USD` its budget and `COSTTRACE_PRICES` a
+    file with prices of your own. Raises `ValueError` for a budget or a file that is wrong.
+    """
+    global _ledger
+    if _ledger is None:
+        with _lock:
+            if _ledger is None:
+                _ledger = CostLedger(**_from_environment({}))
+    return _ledger
+
+
+def configure(**options: Any) -> CostLedger:
+    """Make the process's ledger anew, with the options of `CostLedger`; return it.
+
+    What is not given is taken from the environment, as for `costtrace.ledger`. The ledger before it
+    is closed once the new one stands; scopes that are open keep the one they have.
+    """
+    global _ledger
+    fresh = CostLedger(**_from_environment(options))
+    with _lock:
+        before, _ledger = _ledger, fresh
+    if before is not None:
+        before.close()
+    return fresh
+
+
+def _from_environment(options: dict[str, Any]) -> dict[str, Any]:
+    found = dict(options)
+    if "path" not in found and "store" not in found and (path := _variable("COSTTRACE_DB")):
+        found["path"] = path
+    if "budget_usd" not in found and (budget := _variable("COSTTRACE_BUDGET_USD")):
+        found["budget_usd"] = budget
+    if "prices" not in found and (prices := _variable("COSTTRACE_PRICES")):
+        found["prices"] = prices
+    return found
+
+
+def _variable(name: str) -> str | None:
+    return os.environ.get(name, "").strip() or None

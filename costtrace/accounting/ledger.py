@@ -1,0 +1,400 @@
+"""The ledger: every call that was made, what it cost, and who pays for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Literal, TextIO, TypeAlias
+
+from costtrace import stores
+from costtrace.accounting.alerts import AlertBook
+from costtrace.accounting.postings import Postings
+from costtrace.accounting.recording import recorded_entry, resolved_entry, warn_unpriced
+from costtrace.accounting.summaries import summary_of
+from costtrace.accounting.terms import (
+    BudgetTerms,
+    OnAlert,
+    callback,
+    checked_id,
+    one_of,
+    shares,
+)
+from costtrace.accounting.window import Window
+from costtrace.entry import CostEntry, Total
+from costtrace.instant import to_us
+from costtrace.money import Money, to_pico, to_usd
+from costtrace.pricing import PriceTable
+from costtrace.reports import render
+from costtrace.sinks import LogSink, Sink
+from costtrace.stores.base import Query, Store, Sums
+
+log = logging.getLogger("costtrace")
+LedgerOnExceed: TypeAlias = Literal["alert", "raise", "fit", "warn"]
+
+
+class CostLedger:
+    """Every call, priced and attributed, in memory or in a store that outlives the process.
+
+    `budget_usd` limits all calls together; with `on_exceed="alert"` (the default) it only warns,
+    with `"raise"` a call that may pass it is refused. `path` names a SQLite file, `store` any
+    other store; without either the ledger lives in memory. `clock` returns aware UTC datetimes.
+    Safe from any thread; a context manager that closes it.
+
+    >>> ledger = CostLedger()
+    >>> ledger.record("gpt-4o-mini", "answer", "alice", 1_000, 100)
+    Decimal('0.00021')
+    """
+
+    def __init__(
+        self,
+        budget_usd: Money | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        store: Store | None = None,
+        prices: PriceTable | str | os.PathLike[str] | None = None,
+        alert_at: float | tuple[float, ...] | list[float] | None = 0.9,
+        on_alert: OnAlert | None = None,
+        on_exceed: LedgerOnExceed = "alert",
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        one_of("on_exceed", on_exceed, ("alert", "raise", "fit", "warn"))
+        own = BudgetTerms(
+            user_id=None,
+            limit_pico=None if budget_usd is None else to_pico(budget_usd, "budget_usd"),
+            window=Window.of(None),
+            alert_at=shares(alert_at),
+            on_exceed="warn" if on_exceed == "alert" else on_exceed,
+            on_unknown_model="allow" if on_exceed == "alert" else "refuse",
+        )
+        self._now = _checked_clock(clock)
+        self._prices = _checked_prices(prices)
+        self.sinks: list[Sink] = [LogSink()]
+        """Who gets each finished entry and each alert; add your own."""
+        self._alerts = AlertBook([hear] if (hear := callback(on_alert)) else [], self.sinks)
+        self._store = _checked_store(path, store)
+        if clock is not None:
+            self._store.use_clock(lambda: to_us(self._now(), "the clock's answer"))
+        self.postings = Postings(self._store, own, self._alerts, self._now)
+        _after_fork(self.postings)
+
+    @property
+    def store(self) -> Store:
+        """Where the money is kept, with all in it that is known by now."""
+        self.postings.collect()
+        return self._store
+
+    @property
+    def prices(self) -> PriceTable:
+        """The prices that new entries are priced by."""
+        if self._prices is None:
+            self._prices = PriceTable.bundled()
+            self._prices.warn_if_stale(self._now().date())
+        return self._prices
+
+    @property
+    def budget_usd(self) -> Decimal | None:
+        """The limit of all calls together; None without one."""
+        limit = self.postings.own.limit_pico
+        return None if limit is None else to_usd(limit)
+
+    def now(self) -> datetime:
+        """Return the ledger's time, aware UTC."""
+        return self._now()
+
+    # entering
+
+    def record(
+        self,
+        model: str,
+        function_name: str,
+        user_id: str,
+        prompt_tokens: int,
+        completion_tokens: int,
+        **details: Any,
+    ) -> Decimal | None:
+        """Enter a call that was made elsewhere; return its cost, None if its price is unknown.
+
+        `details` are the other fields of `CostEntry`: `usage=` for cached and other tokens,
+        `service_tier="batch"` for a batch, `timestamp=` for when it was, `cost_usd=` where it is
+        known from elsewhere. `call_id=` makes it safe to repeat: the same id is one entry, and
+        one that is known already at another cost raises `CallConflictError`.
+        """
+        entry = recorded_entry(
+            self.prices,
+            self._now,
+            model,
+            checked_id("function_name", function_name),
+            checked_id("user_id", user_id),
+            prompt_tokens,
+            completion_tokens,
+            details,
+        )
+        self.enter(entry, self.postings.owners(entry.user_id, ()))
+        return entry.cost_usd
+
+    def enter(self, entry: CostEntry, owners: tuple[str, ...], *, amend: bool = False) -> None:
+        """Settle a finished call and pass it on to the sinks."""
+        self.postings.settle(entry, owners, amend=amend)
+        for sink in self.sinks:
+            try:
+                sink.entry(entry)
+            except Exception:
+                log.exception("a sink failed")
+        warn_unpriced(entry)
+
+    def resolve(self, call_id: str, actual: Money) -> None:
+        """Correct a call that is charged at its reservation because its fate was unknown.
+
+        `actual` is what it did cost, in US dollars. Raises `KeyError` for a call that is not
+        provisional.
+        """
+        amount = to_usd(to_pico(actual, "actual"))
+        for entry in self.store.provisional():
+            if entry.call_id == call_id:
+                break
+        else:
+            raise KeyError(f"no provisional call {call_id!r}: provisional() lists them")
+        self.postings.settle(
+            resolved_entry(entry, amount), self.postings.owners(entry.user_id, ()), amend=True
+        )
+
+    # asking
+
+    @property
+    def entries(self) -> Entries:
+        """All entries, in the order they came in; iterable, with a length."""
+        return Entries(self.store)
+
+    @property
+    def total_cost(self) -> Decimal:
+        """The known cost of all calls, US dollars."""
+        return self._sums().cost_usd
+
+    @property
+    def total_tokens(self) -> int:
+        """All tokens sent and generated."""
+        sums = self._sums()
+        return sums.prompt_tokens + sums.completion_tokens
+
+    @property
+    def unpriced_calls(self) -> int:
+        """How many calls have no known cost, and so are in no sum of money."""
+        return self._sums().unpriced_calls
+
+    def spent(
+        self,
+        user_id: str | None = None,
+        function_name: str | None = None,
+        model: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Decimal:
+        """Return the known cost in US dollars of the calls that match, `until` exclusive.
+
+        Calls of unknown cost are left out; `unpriced_calls` tells how many there are.
+        """
+        return self._sums(
+            user_id=user_id, function_name=function_name, model=model, since=since, until=until
+        ).cost_usd
+
+    def totals(self, by: str | tuple[str, ...] = "function_name", **filters: Any) -> list[Total]:
+        """Return one total for each group, dearest first; together they are the whole, exactly.
+
+        `by` is `function_name`, `user_id`, `model`, `provider`, `operation`, `service_tier`,
+        `status`, `grade`, `day` (UTC), `call_path`, `"tag:name"` or a tuple of those, whose rows
+        have a tuple as `key`. `filters` are those of `spent`, `provider` and `tags`.
+        """
+        several = (by,) if isinstance(by, str) else tuple(by)
+        rows = self.store.totals(several, _query(filters))
+        if not isinstance(by, str):
+            return rows
+        return [_with_single_key(row) for row in rows]
+
+    def top(self, n: int = 10, by: str | tuple[str, ...] = "function_name") -> list[Total]:
+        """Return the `n` dearest groups."""
+        if isinstance(n, bool) or not isinstance(n, int):
+            raise TypeError(f"n must be an int, not {n!r}")
+        if n < 0:
+            raise ValueError(f"n must not be negative, but is {n}")
+        return self.totals(by)[:n]
+
+    def provisional(self) -> list[CostEntry]:
+        """Return the calls that are charged at their reservation because their fate is unknown."""
+        return self.store.provisional()
+
+    # reporting
+
+    def render(self, format: str = "text", **filters: Any) -> str:  # noqa: A002
+        """Return the report as `text`, `json`, `csv`, `markdown` or `html`."""
+        summary = summary_of(
+            self.store,
+            _query(filters),
+            now=self.now(),
+            own_limit=self.postings.own.limit_pico,
+            prices_date=self.prices.as_of,
+        )
+        return render(summary, format)
+
+    def report(
+        self,
+        file: TextIO | None = None,
+        format: str = "text",  # noqa: A002
+        **filters: Any,
+    ) -> None:
+        """Print the report to `file`, standard output by default."""
+        print(self.render(format, **filters), file=sys.stdout if file is None else file)
+
+    def _repr_html_(self) -> str:
+        return self.render("html")
+
+    def __repr__(self) -> str:
+        return f"<CostLedger of {len(self.entries)} entries, {self.total_cost} USD>"
+
+    # hearing
+
+    def on_alert(self, hear: OnAlert) -> OnAlert:
+        """Call `hear` with each `Alert` of this ledger and its users from now on; a decorator."""
+        if callback(hear) is None:
+            raise TypeError("on_alert takes a callable")
+        self._alerts.callbacks.append(hear)
+        return hear
+
+    # keeping
+
+    def verify(self) -> list[str]:
+        """Check that balances equal the sums of the entries; return what does not agree."""
+        return self.store.verify()
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write a consistent copy of the ledger to a new SQLite file."""
+        copy = getattr(self._store, "backup", None)
+        if copy is None:
+            raise TypeError(
+                f"a {type(self._store).__name__} cannot be copied to a file: "
+                "only a ledger that lives in one (path=...) can"
+            )
+        copy(path)
+
+    def flush(self) -> bool:
+        """Write all that waits and make it durable; return whether nothing waits any more."""
+        is_written = self.postings.drain()
+        self.store.flush()
+        return is_written
+
+    def close(self) -> None:
+        """Write what waits and let go of files and connections; closing again does nothing."""
+        self.postings.close()
+        self._store.close()
+
+    def __enter__(self) -> CostLedger:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _sums(self, **filters: Any) -> Sums:
+        return self.store.sums(_query(filters))
+
+
+class Entries:
+    """The entries of a ledger: iterable as often as wanted, with a length; read as they stand."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __iter__(self) -> Iterator[CostEntry]:
+        return self._store.entries()
+
+    def __reversed__(self) -> Iterator[CostEntry]:
+        return self._store.entries(newest_first=True)
+
+    def __len__(self) -> int:
+        return self._store.sums().entries
+
+    def __getitem__(self, index: int | slice) -> CostEntry | list[CostEntry]:
+        return list(self)[index]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} entries>"
+
+
+def _query(filters: dict[str, Any]) -> Query:
+    """Return the query of what a caller asked for; an unknown filter is a `TypeError`."""
+    unknown = filters.keys() - _FILTERS
+    if unknown:
+        raise TypeError(
+            f"unknown filter {', '.join(sorted(unknown))}: there are {', '.join(_FILTERS)}"
+        )
+    for name in ("since", "until"):
+        if filters.get(name) is not None:
+            to_us(filters[name], name)
+    return Query(**{name: value for name, value in filters.items() if value is not None})
+
+
+_FILTERS = ("user_id", "function_name", "model", "provider", "since", "until", "tags")
+
+
+def _with_single_key(total: Total) -> Total:
+    return replace(total, key=total.key[0])
+
+
+def _checked_clock(clock: Callable[[], datetime] | None) -> Callable[[], datetime]:
+    if clock is None:
+        return _utc_now
+    if not callable(clock):
+        raise TypeError(f"clock must be callable without arguments, not {type(clock).__name__}")
+    to_us(clock(), "the clock's answer")
+    return clock
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _checked_prices(prices: PriceTable | str | os.PathLike[str] | None) -> PriceTable | None:
+    if prices is None or isinstance(prices, PriceTable):
+        return prices
+    if isinstance(prices, (str, os.PathLike)):
+        return PriceTable.load(prices)
+    raise TypeError(f"prices must be a PriceTable or the path of a price file, not {prices!r}")
+
+
+def _checked_store(path: str | os.PathLike[str] | None, store: Store | None) -> Store:
+    if path is not None and store is not None:
+        raise ValueError("give path= or store=, not both: path= is short for SQLiteStore(path)")
+    if store is None:
+        return stores.MemoryStore() if path is None else stores.SQLiteStore(path)
+    missing = [name for name in _STORE_METHODS if not callable(getattr(store, name, None))]
+    if missing:
+        raise TypeError(
+            f"store must be one of costtrace.stores or implement its protocol, but a "
+            f"{type(store).__name__} has no {', '.join(missing)}"
+        )
+    return store
+
+
+_STORE_METHODS = ("reserve", "settle", "release", "balance", "entries", "sums", "totals", "close")
+
+
+def _after_fork(postings: Postings) -> None:
+    """Start a ledger's postings over in forked children, for as long as it lives."""
+    if hasattr(os, "register_at_fork"):
+        alive = weakref.ref(postings)
+
+        def start_over() -> None:
+            if (here := alive()) is not None:
+                here.after_fork()
+
+        os.register_at_fork(after_in_child=start_over)

@@ -1,0 +1,152 @@
+"""Entries made by hand: checked, priced as of their time, and numbered."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import fields, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from costtrace.accounting.terms import checked_id, checked_tags, one_of
+from costtrace.entry import CostEntry, Grade
+from costtrace.exceptions import UnpricedModelWarning
+from costtrace.instant import to_us
+from costtrace.money import to_pico, to_usd
+from costtrace.pricing import Price, PriceTable, cost
+from costtrace.usage import Usage
+
+_GIVEN = {"model", "function_name", "user_id", "gateway_cost_usd"}
+_DETAILS = tuple(field.name for field in fields(CostEntry) if field.name not in _GIVEN)
+_warned: set[str] = set()
+
+
+def new_call_id() -> str:
+    """Return an id that no other call has; ids of later calls sort later, to the millisecond."""
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+def recorded_entry(
+    prices: PriceTable,
+    now: Callable[[], datetime],
+    model: str,
+    function_name: str,
+    user_id: str,
+    prompt_tokens: int,
+    completion_tokens: int,
+    details: dict[str, Any],
+) -> CostEntry:
+    """Return the entry of a call that was made elsewhere.
+
+    Raises `TypeError` or `ValueError` for what is wrong with it, before anything is entered.
+    """
+    unknown = details.keys() - set(_DETAILS)
+    if unknown:
+        raise TypeError(
+            f"record() has no detail {', '.join(sorted(unknown))}: there are {', '.join(_DETAILS)}"
+        )
+    details = _checked(dict(details))
+    usage = _usage(prompt_tokens, completion_tokens, details.pop("usage", None))
+    timestamp = details.pop("timestamp", None) or now()
+    to_us(timestamp, "timestamp")
+    model = checked_id("model", model)
+    known = details.pop("cost_usd", None)
+    entry = CostEntry(
+        model=model,
+        function_name=function_name,
+        user_id=user_id,
+        usage=usage,
+        cost_usd=None if known is None else to_usd(to_pico(known, "cost_usd")),
+        timestamp=timestamp,
+        call_id=details.pop("call_id", None) or new_call_id(),
+        request_model=details.pop("request_model", model),
+        call_path=details.pop("call_path", (function_name,)),
+        **details,
+    )
+    return entry if known is not None else priced(prices, entry)
+
+
+def priced(prices: PriceTable, entry: CostEntry) -> CostEntry:
+    """Return the entry with the cost of its usage, at the price of its time."""
+    price = price_of(prices, entry)
+    amount = cost(entry.usage, price)
+    if amount is None or price is None:
+        return replace(entry, cost_usd=None, grade="unpriced", price_id=None)
+    return replace(entry, cost_usd=to_usd(amount), price_id=price.id)
+
+
+def price_of(prices: PriceTable, entry: CostEntry) -> Price | None:
+    """Return the price that applies to an entry."""
+    return prices.price(
+        entry.model,
+        entry.timestamp,
+        provider=entry.provider or None,
+        tier=entry.service_tier,
+        input_tokens=entry.usage.input_tokens,
+        region=entry.region,
+        operation=entry.operation,
+    )
+
+
+def warn_unpriced(entry: CostEntry) -> None:
+    """Warn, once for each model in this process, that its calls have no known cost."""
+    if entry.cost_usd is None and entry.model not in _warned:
+        _warned.add(entry.model)
+        warnings.warn(
+            f"no price is known for {entry.model!r}: its calls have the cost None and are in no "
+            "sum of money; give one with PriceTable.with_prices()",
+            UnpricedModelWarning,
+            stacklevel=2,
+        )
+
+
+def resolved_entry(entry: CostEntry, amount: Decimal) -> CostEntry:
+    """Return a provisional entry at what it did cost."""
+    return replace(entry, cost_usd=amount, grade="reported", status="ok")
+
+
+def _checked(details: dict[str, Any]) -> dict[str, Any]:
+    if "tags" in details:
+        details["tags"] = checked_tags(details["tags"])
+    if "status" in details:
+        one_of("status", details["status"], ("ok", "error", "partial", "raised"))
+    if "grade" in details:
+        grades: tuple[Grade, ...] = ("reported", "estimated", "assumed", "unpriced")
+        one_of("grade", details["grade"], grades)
+    if details.get("call_id") is not None:
+        checked_id("call_id", details["call_id"])
+    if details.get("service_tier") in ("default", "auto", None):
+        details.pop("service_tier", None)
+    if "call_path" in details:
+        details["call_path"] = tuple(checked_id("call_path", name) for name in details["call_path"])
+    if details.get("reserved_usd") is not None:
+        details["reserved_usd"] = to_usd(to_pico(details["reserved_usd"], "reserved_usd"))
+    return details
+
+
+def _usage(prompt_tokens: int, completion_tokens: int, usage: Usage | None) -> Usage:
+    plain = Usage(
+        input_tokens=_tokens("prompt_tokens", prompt_tokens),
+        output_tokens=_tokens("completion_tokens", completion_tokens),
+    )
+    if usage is None:
+        return plain
+    if not isinstance(usage, Usage):
+        raise TypeError(f"usage must be a costtrace.Usage, not {type(usage).__name__}")
+    if (usage.input_tokens, usage.output_tokens) != (plain.input_tokens, plain.output_tokens):
+        raise ValueError(
+            f"prompt_tokens and completion_tokens ({prompt_tokens}, {completion_tokens}) must be "
+            f"the input and output tokens of usage ({usage.input_tokens}, {usage.output_tokens})"
+        )
+    return usage
+
+
+def _tokens(name: str, count: int) -> int:
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"{name} must be an int, not {type(count).__name__} {count!r}")
+    if count < 0:
+        raise ValueError(f"{name} must not be negative, but is {count}")
+    return int(count)
