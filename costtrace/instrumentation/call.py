@@ -1,0 +1,221 @@
+"""One billable call, from before it is sent until its cost stands in the ledger."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from costtrace.accounting.charges import Charges
+from costtrace.accounting.default import default_ledger
+from costtrace.accounting.ledger import CostLedger
+from costtrace.accounting.recording import new_call_id, price_of
+from costtrace.entry import CostEntry, Grade, Status
+from costtrace.instrumentation.estimate import Estimate
+from costtrace.instrumentation.faults import guard
+from costtrace.money import Picodollars, to_usd
+from costtrace.pricing import cost
+from costtrace.providers import Provider, Reading, Request
+from costtrace.scopes import Scope
+from costtrace.usage import Usage
+
+log = logging.getLogger("costtrace")
+
+
+class Call:
+    """What is known of one call. It is settled once, and corrected at most once after that.
+
+    It is bound to its scope when it is sent: whoever reads its answer, wherever, does not matter.
+    """
+
+    def __init__(self, provider: Provider, request: Request, scope: Scope | None) -> None:
+        self.provider = provider
+        self.request = request
+        self.scope = scope
+        self.call_id = new_call_id()
+        home = scope.ledger if scope is not None else None
+        self.ledger: CostLedger = home if isinstance(home, CostLedger) else default_ledger()
+        self.timestamp = self.ledger.now()
+        self.charges = Charges(self.ledger, scope.budgets if scope is not None else ())
+        self.estimate = Estimate(request, self.ledger.prices, self.timestamp)
+        self.reserved: CostEntry | None = None
+        self.reserved_each: Picodollars | None = None
+        self.reserved_attempts = 1
+        self.attempts = 1
+        self.unknown_attempts = 0
+        """Attempts before the last one that may have been billed without an answer."""
+        self.reading: Reading | None = None
+        self.is_answered = False
+        self._started = time.perf_counter()
+        self._lock = threading.Lock()
+        self._entered: CostEntry | None = None
+        self._is_final = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more can be learned of it."""
+        return self._is_final
+
+    # entries
+
+    def entry(self, **facts: Any) -> CostEntry:
+        """Return an entry of this call with these facts."""
+        scope = self.scope
+        base = {
+            "model": self.request.model,
+            "function_name": scope.function_name if scope else "unknown",
+            "user_id": scope.user_id if scope else "anon",
+            "usage": Usage(),
+            "cost_usd": None,
+            "timestamp": self.timestamp,
+            "call_id": self.call_id,
+            "provider": self.request.provider,
+            "operation": self.request.operation,
+            "request_model": self.request.model,
+            "call_path": scope.call_path if scope else (),
+            "tags": scope.tags if scope else {},
+            "service_tier": self.request.tier,
+            "region": self.request.region,
+            "streamed": self.request.is_stream,
+            "reserved_usd": None if self.reserved is None else self.reserved.cost_usd,
+            "attempts": self.attempts,
+        }
+        return CostEntry(**{**base, **facts})
+
+    def worst_entry(self, worst: Picodollars | None, usage: Usage) -> CostEntry:
+        """Return what the ledger gets if this call's fate is never known."""
+        amount = None if worst is None else to_usd(worst)
+        return self.entry(
+            usage=usage,
+            cost_usd=amount,
+            reserved_usd=amount,
+            status="partial",
+            grade="assumed" if worst is not None else "unpriced",
+            price_id=self.estimate.price_id,
+        )
+
+    # what may happen to it
+
+    def settle(self, reading: Reading, status: Status = "ok") -> None:
+        """Enter what an answer says that was consumed."""
+        self._enter(lambda: self._from_reading(reading, status), is_final=True)
+
+    def settle_partial(self, reading: Reading, *, is_final: bool) -> None:
+        """Enter what is known of an answer that was left before its end.
+
+        Not final where the rest may still be read: its cost is then corrected.
+        """
+        self._enter(lambda: self._from_reading(reading, "partial"), is_final=is_final)
+
+    def fail(self) -> None:
+        """Enter that the provider refused or failed it before doing work: it cost nothing."""
+        self._enter(
+            lambda: self.entry(
+                status="error", cost_usd=Decimal(0), duration_s=self._duration(), usage=Usage()
+            ),
+            is_final=True,
+        )
+
+    def assume(self, status: Status = "partial") -> None:
+        """Enter the worst case: it was sent, and may have been billed without an answer."""
+        attempts, self.unknown_attempts = self.unknown_attempts + 1, 0
+        self._enter(lambda: replace(self._assumed(attempts), status=status), is_final=True)
+
+    def release(self) -> None:
+        """Give back what was reserved: nothing was sent, and there is no entry."""
+        with self._lock:
+            self._is_final = True
+        if self.reserved is not None:
+            self.charges.release(self.call_id)
+
+    def _enter(self, make: Any, *, is_final: bool) -> None:
+        with self._lock:
+            if self._is_final:
+                return
+            amend = self._entered is not None
+            self._is_final = is_final
+            entry: CostEntry = make()
+            if amend and entry == self._entered:
+                return
+            self._entered = entry
+        with guard("enter a call"):
+            self.charges.enter(entry, amend=amend)
+        if self.unknown_attempts and not amend:
+            self._enter_lost_attempts()
+
+    def _enter_lost_attempts(self) -> None:
+        """Charge the attempts that were cut or timed out before the one that was answered."""
+        lost = self._assumed(self.unknown_attempts)
+        with guard("enter lost attempts"):
+            self.charges.enter(replace(lost, call_id=f"{self.call_id}+lost", adjusts=self.call_id))
+
+    def _assumed(self, attempts: int) -> CostEntry:
+        worst, usage = self.estimate.worst_case()
+        if self.reserved is not None:
+            worst, attempts = self.reserved_each, min(attempts, self.reserved_attempts)
+        amount = None if worst is None else to_usd(worst * attempts)
+        return self.entry(
+            usage=usage,
+            cost_usd=amount,
+            status="partial",
+            grade="assumed" if amount is not None else "unpriced",
+            duration_s=self._duration(),
+            price_id=self.estimate.price_id,
+        )
+
+    def _from_reading(self, reading: Reading, status: Status) -> CostEntry:
+        usage, grade = self._usage(reading, status)
+        entry = self.entry(
+            model=reading.model or self.request.model,
+            usage=usage,
+            service_tier=reading.tier or self.request.tier,
+            region=reading.region or self.request.region,
+            status=status,
+            grade=grade,
+            duration_s=self._duration(),
+            response_id=reading.response_id,
+            gateway_cost_usd=reading.gateway_cost,
+        )
+        return self._priced(entry, reading)
+
+    def _usage(self, reading: Reading, status: Status) -> tuple[Usage, Grade]:
+        """Return the usage that an answer tells of, or what can be counted in its place."""
+        if reading.usage is not None and reading.is_complete:
+            return reading.usage, "reported"
+        return self.estimate.counted(reading), "estimated"
+
+    def _priced(self, entry: CostEntry, reading: Reading) -> CostEntry:
+        """Return the entry with its cost; work done at another model's price is added."""
+        prices = self.ledger.prices
+        price = price_of(prices, entry)
+        if price is None and entry.model != self.request.model:
+            price = price_of(prices, replace(entry, model=self.request.model))
+        amount = cost(entry.usage, price)
+        usage = entry.usage
+        for part in reading.parts:
+            of_part = price_of(prices, replace(entry, model=part.model, usage=part.usage))
+            beside = cost(part.usage, of_part)
+            amount = None if amount is None or beside is None else amount + beside
+            usage = usage + part.usage
+        if amount is None or price is None:
+            return self._unpriced(replace(entry, usage=usage))
+        return replace(entry, usage=usage, cost_usd=to_usd(amount), price_id=price.id)
+
+    def _unpriced(self, entry: CostEntry) -> CostEntry:
+        """Return an entry whose cost nobody knows; under `assume_max` it takes the dearest."""
+        if self.estimate.is_dearest and self.estimate.price is not None:
+            amount = cost(entry.usage, self.estimate.price)
+            if amount is not None:
+                return replace(
+                    entry,
+                    cost_usd=to_usd(amount),
+                    grade="assumed",
+                    price_id=self.estimate.price_id,
+                )
+        return replace(entry, cost_usd=None, grade="unpriced")
+
+    def _duration(self) -> float:
+        return time.perf_counter() - self._started

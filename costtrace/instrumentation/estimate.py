@@ -1,0 +1,186 @@
+"""What a call may cost at most, as precisely as somebody has to know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from functools import cached_property
+
+from costtrace.instrumentation.faults import guard
+from costtrace.money import Picodollars
+from costtrace.pricing import Bound, Limits, Price, PriceTable
+from costtrace.pricing.bound import bound_of
+from costtrace.providers import Reading, Request
+from costtrace.providers.base import given
+from costtrace.tokens import (
+    count_input_tokens,
+    count_message_tokens,
+    count_output,
+    exact,
+    upper_bound,
+)
+from costtrace.usage import Usage
+
+LARGEST_INPUT = 1_050_000
+"""Tokens that the largest known model takes; for a request that nothing else bounds."""
+LARGEST_OUTPUT = 128_000
+"""Tokens that the most talkative known model generates; for a model of unknown limits."""
+ASSUMED_TOOL_USES = 20
+"""Searches that one call may make where neither the request nor the tool limits them."""
+TOKENLESS = ("speech", "images", "videos", "transcriptions", "translations")
+"""Operations whose output is not bounded by tokens that a request could cap."""
+
+
+class Estimate:
+    """The bounds of one request at one time; nothing is computed before it is asked for."""
+
+    def __init__(self, request: Request, prices: PriceTable, at: datetime) -> None:
+        self.request = request
+        self.is_dearest = False
+        self._prices = prices
+        self._at = at
+
+    @cached_property
+    def bound(self) -> Bound | None:
+        """The dearest rates that may apply; None for a model without a known price."""
+        request = self.request
+        return self._prices.bound(
+            request.model,
+            self._at,
+            provider=request.provider,
+            tier=request.tier,
+            region=request.region,
+            operation=request.operation,
+            cache_lifetimes=request.cache_lifetimes,
+        )
+
+    @cached_property
+    def price(self) -> Price | None:
+        """The price of the model and tier requested, or the dearest one if that was assumed."""
+        request = self.request
+        if self.is_dearest:
+            return self._prices.dearest(request.provider, self._at, tier=request.tier)
+        return self._prices.price(
+            request.model,
+            self._at,
+            provider=request.provider,
+            tier=request.tier,
+            region=request.region,
+            operation=request.operation,
+        )
+
+    @property
+    def price_id(self) -> str | None:
+        """The id of that price."""
+        return None if self.price is None else self.price.id
+
+    def assume_dearest(self) -> None:
+        """Bound an unknown model by the dearest known price of its provider, line by line."""
+        self.is_dearest = True
+        self.__dict__.pop("price", None)
+        self.__dict__["bound"] = bound_of([(self.price, None)], None, None)
+
+    @cached_property
+    def limits(self) -> Limits | None:
+        """How many tokens the model takes and gives, where that is known."""
+        return self._prices.limits(self.request.model)
+
+    @cached_property
+    def quick_input(self) -> int:
+        """The most input tokens there can be, in microseconds."""
+        request, limits = self.request, self.limits
+        largest = (limits and (limits.max_input_tokens or limits.context_window)) or LARGEST_INPUT
+        if request.has_hosted_tools:
+            return largest
+        with guard("bound a prompt"):
+            tokens = upper_bound(request.body, request.operation, request.provider)
+            if tokens is not None:
+                return min(tokens, largest)
+        return largest
+
+    def inputs(self) -> Iterator[int]:
+        """Yield bounds of the input tokens, each more precise and dearer to get."""
+        yield self.quick_input
+        if not self.request.has_hosted_tools:
+            with guard("count a prompt"):
+                request = self.request
+                closer = exact(request.body, request.operation, request.provider, request.model)
+                if closer is not None and closer < self.quick_input:
+                    yield int(closer)
+
+    @cached_property
+    def largest_output(self) -> int:
+        """The most tokens that the model generates for each choice."""
+        if self.request.operation == "embeddings":
+            return 0
+        return (self.limits and self.limits.max_output_tokens) or LARGEST_OUTPUT
+
+    @property
+    def can_be_capped(self) -> bool:
+        """Whether the request can be told how many tokens to generate at most."""
+        return self.request.operation not in (*TOKENLESS, "embeddings", "compact", "decisions")
+
+    def worst(self, input_tokens: int, output_tokens: int) -> Picodollars | None:
+        """Return the most that the call may cost; None where no price is known."""
+        if self.bound is None:
+            return None
+        return self.bound.cost(input_tokens, output_tokens * self.request.choices, self._beside)
+
+    def output_for(self, amount: Picodollars, input_tokens: int) -> int | None:
+        """Return the tokens for each choice that `amount` pays for; None if not even the input."""
+        if self.bound is None:
+            return None
+        tokens = self.bound.output_for(amount, input_tokens, self._beside)
+        return None if tokens is None else tokens // self.request.choices
+
+    def worst_case(self) -> tuple[Picodollars | None, Usage]:
+        """Return the worst case of the request as it stands."""
+        cap = self.request.output_cap
+        output = self.largest_output if cap is None else cap
+        return self.worst(self.quick_input, output), self.usage(self.quick_input, output)
+
+    def usage(self, input_tokens: int, output_tokens: int) -> Usage:
+        """Return the usage of the worst case."""
+        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens * self.request.choices)
+        return usage if self._beside is None else usage + self._beside
+
+    def counted(self, reading: Reading) -> Usage:
+        """Return what can be counted of a call whose usage nobody reported in full."""
+        said = reading.usage or Usage()
+        sent, made = said.input_tokens, said.output_tokens
+        if reading.usage is None:
+            sent = self._counted_input()
+        if reading.text:
+            made = max(made, count_output(reading.text, self.request.model))
+        return replace(said, input_tokens=sent, output_tokens=made)
+
+    def _counted_input(self) -> int:
+        """Return the tokens that were sent, as near as they can be counted here."""
+        request, body = self.request, self.request.body
+        tools = given(body, "tools")
+        with guard("count a prompt"):
+            if isinstance(messages := given(body, "messages"), list):
+                if (system := given(body, "system")) is not None:
+                    messages = [{"role": "system", "content": system}, *messages]
+                return int(count_message_tokens(messages, request.model, tools=tools))
+            if (sent := given(body, "input") or given(body, "prompt")) is not None:
+                instructions = given(body, "instructions")
+                return int(count_input_tokens(sent, request.model, instructions, tools))
+        return self.quick_input
+
+    @cached_property
+    def _beside(self) -> Usage | None:
+        """What the call may use beside tokens: the tools it declares, and units of other kinds."""
+        counts = {
+            name: ASSUMED_TOOL_USES if uses is None else uses
+            for name, uses in self.request.tool_uses.items()
+        }
+        body, operation = self.request.body, self.request.operation
+        if operation == "images":
+            counts["images"] = self.request.choices
+        elif operation == "speech" and isinstance(text := given(body, "input"), str):
+            counts["characters"] = len(text)
+        elif operation == "videos":
+            counts["seconds"] = int(str(given(body, "seconds") or 4))
+        return Usage(**counts) if counts else None

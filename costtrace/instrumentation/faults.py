@@ -1,0 +1,44 @@
+"""Our own faults: logged once, counted, and never the caller's."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import TracebackType
+
+log = logging.getLogger("costtrace")
+_lock = threading.Lock()
+_counts: dict[str, int] = {}
+
+
+class guard:  # noqa: N801 (used like a keyword)
+    """Swallow, count and log what goes wrong inside; `BaseException` always passes."""
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if error is None or not isinstance(error, Exception):
+            return False
+        with _lock:
+            _counts[self._what] = seen = _counts.get(self._what, 0) + 1
+        if seen == 1:  # the kind alone: an error's text may hold something of the call
+            log.error("costtrace failed to %s: %s", self._what, kind and kind.__name__)
+            log.debug("costtrace failed to %s", self._what, exc_info=error)
+        return True
+
+
+def faults() -> dict[str, int]:
+    """Return how often each step of ours has failed in this process."""
+    with _lock:
+        return dict(_counts)
