@@ -61,7 +61,7 @@ def format_usd(amount: Decimal, places: int = 4) -> str:
     """
     shown = f"{amount:,.{places}f}"
     if amount and not Decimal(shown.replace(",", "")):
-        shown = f"{amount.normalize():f}"
+        shown = f"{amount.normalize(_EXACT):f}"
     return f"-${shown[1:]}" if shown.startswith("-") else f"${shown}"
 
 

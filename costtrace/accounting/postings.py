@@ -36,7 +36,7 @@ from costtrace.stores.base import (
 )
 
 log = logging.getLogger("costtrace")
-FOREVER_S = 10.0**9
+FOREVER_S = 366 * 86_400.0
 """The lease in a store that dies with the process: nothing is left there to lapse."""
 REDELIVER_S = 10.0
 MOST_WAITING = 100_000

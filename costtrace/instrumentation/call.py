@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -131,13 +132,13 @@ class Call:
         if self.reserved is not None:
             self.charges.release(self.call_id)
 
-    def _enter(self, make: Any, *, is_final: bool) -> None:
+    def _enter(self, make: Callable[[], CostEntry], *, is_final: bool) -> None:
         with self._lock:
             if self._is_final:
                 return
             amend = self._entered is not None
             self._is_final = is_final
-            entry: CostEntry = make()
+            entry = self._made(make)
             if amend and entry == self._entered:
                 return
             self._entered = entry
@@ -145,6 +146,12 @@ class Call:
             self.charges.enter(entry, amend=amend)
         if self.unknown_attempts and not amend:
             self._enter_lost_attempts()
+
+    def _made(self, make: Callable[[], CostEntry]) -> CostEntry:
+        """Return the entry; the worst case where a fault of ours keeps it from being known."""
+        with guard("price a call"):
+            return make()
+        return self._assumed(1)
 
     def _enter_lost_attempts(self) -> None:
         """Charge the attempts that were cut or timed out before the one that was answered."""

@@ -152,7 +152,7 @@ class Estimate:
         if reading.usage is None:
             sent = self._counted_input()
         if reading.text:
-            made = max(made, count_output(reading.text, self.request.model))
+            made = max(made, int(count_output(reading.text, self.request.model)))
         return replace(said, input_tokens=sent, output_tokens=made)
 
     def _counted_input(self) -> int:

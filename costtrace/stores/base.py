@@ -49,8 +49,8 @@ def user_owner(user_id: str) -> str:
 class Span:
     """A stretch of time: microseconds since the epoch, `start_us` inclusive, `end_us` exclusive.
 
-    `is_rolling` marks a span that moves with the clock (`end_us` is then now): nobody asks for
-    the same one twice, so it is summed from the calls instead of kept as a running balance. It
+    `is_rolling` marks a span whose start moves with the clock: nobody asks for the same one twice,
+    so it is summed from the calls instead of kept as a running balance. It
     has no end: a thread whose clock was read a little later may already have reserved.
     """
 

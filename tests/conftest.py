@@ -1,0 +1,82 @@
+"""What every test may use: a provider on loopback, real SDK clients, a ledger, a clock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from patched import sdk_methods
+from vocabulary import vocabulary
+
+from costtrace import CostLedger, active
+from costtrace.testing import LoopbackProvider
+
+
+def pytest_configure() -> None:
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(vocabulary())
+
+
+@pytest.fixture
+def provider() -> Iterator[LoopbackProvider]:
+    with LoopbackProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def openai_client(provider: LoopbackProvider) -> Any:
+    return provider.openai(max_retries=0)
+
+
+@pytest.fixture
+def anthropic_client(provider: LoopbackProvider) -> Any:
+    return provider.anthropic(max_retries=0)
+
+
+@pytest.fixture
+def ledger() -> Iterator[CostLedger]:
+    """A ledger in memory that must agree with itself when the test is over."""
+    with CostLedger() as ledger:
+        yield ledger
+        assert ledger.verify() == []
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def any_ledger(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[CostLedger]:
+    """The same ledger in memory and in a file."""
+    path = None if request.param == "memory" else tmp_path / "costs.db"
+    with CostLedger(path=path) as ledger:
+        yield ledger
+        assert ledger.verify() == []
+
+
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 20, 12, 0, tzinfo=timezone.utc)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_patched() -> Iterator[None]:
+    """Every test leaves the SDKs as they were, and no scope open."""
+    import anthropic  # noqa: F401
+    import openai  # noqa: F401
+
+    before = sdk_methods()
+    yield
+    assert not active()
+    assert sdk_methods() == before
