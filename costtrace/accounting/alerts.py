@@ -80,11 +80,12 @@ class AlertBook:
         return found
 
     def deliver(self, crossings: Sequence[Crossing]) -> list[str]:
-        """Tell the sinks and those who asked of each alert; return the keys of what was delivered."""
+        """Tell the sinks and those who asked of each alert; return the delivered ones' keys."""
         for crossing in crossings:
             alert = alert_of(crossing)
             sinks = [sink.alert for sink in self.sinks]
-            for hear in [*sinks, *self.callbacks, *self._own_callbacks(crossing.watch)]:
+            asked = self._own_callbacks(crossing.watch)
+            for hear in [*sinks, *self.callbacks, *asked]:
                 try:
                     hear(alert)
                 except Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Sequence
 from datetime import datetime
 from functools import partial
@@ -13,6 +14,8 @@ from costtrace.accounting.postings import Headroom, Refused
 from costtrace.accounting.terms import BudgetTerms
 from costtrace.entry import CostEntry
 
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.005, 0.1
+"""Seconds between two looks at a budget that others may give something back to."""
 Steps: TypeAlias = "Generator[Callable[[], Any], Any, Refused | None]"
 """Steps that ask a store, to be run on the spot or off an event loop."""
 
@@ -69,6 +72,23 @@ class Charges:
         except StopIteration as done:
             refused: Refused | None = done.value
             return refused
+
+    def reserve_waiting(self, entry: CostEntry) -> Refused | None:
+        """Reserve on the spot; wait as long as the budgets do for others to give back."""
+        deadline = time.monotonic() + max(terms.wait_s for terms in self.terms)
+        pause_s = FIRST_WAIT_S
+        while (refused := self.reserve(entry)) is not None and refused.may_pass_later:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            time.sleep(min(pause_s, left))
+            pause_s = min(pause_s * 2, LONGEST_WAIT_S)
+        return refused
+
+    def observe(self, entry: CostEntry) -> None:
+        """Say what budgets that only warn would have refused. Never raises."""
+        for ledger, terms in self.groups:
+            ledger.postings.observe(entry, (ledger.postings.own, *terms))
 
     def headroom(self, at: datetime) -> Headroom:
         """Return the least that is left over all budgets."""

@@ -5,22 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Literal, TextIO, TypeAlias
+from typing import Any, TextIO
 
 from costtrace import stores
 from costtrace.accounting.alerts import AlertBook
 from costtrace.accounting.postings import Postings
-from costtrace.accounting.recording import recorded_entry, resolved_entry, warn_unpriced
+from costtrace.accounting.recording import recorded_entry, resolved_entry
 from costtrace.accounting.summaries import summary_of
 from costtrace.accounting.terms import (
     BudgetTerms,
     OnAlert,
+    Severity,
     callback,
     checked_id,
     one_of,
@@ -28,6 +30,7 @@ from costtrace.accounting.terms import (
 )
 from costtrace.accounting.window import Window
 from costtrace.entry import CostEntry, Total
+from costtrace.exceptions import UnpricedModelWarning
 from costtrace.instant import to_us
 from costtrace.money import Money, to_pico, to_usd
 from costtrace.pricing import PriceTable
@@ -36,7 +39,6 @@ from costtrace.sinks import LogSink, Sink
 from costtrace.stores.base import Query, Store, Sums
 
 log = logging.getLogger("costtrace")
-LedgerOnExceed: TypeAlias = Literal["alert", "raise", "fit", "warn"]
 
 
 class CostLedger:
@@ -61,7 +63,7 @@ class CostLedger:
         prices: PriceTable | str | os.PathLike[str] | None = None,
         alert_at: float | tuple[float, ...] | list[float] | None = 0.9,
         on_alert: OnAlert | None = None,
-        on_exceed: LedgerOnExceed = "alert",
+        on_exceed: Severity = "alert",
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         one_of("on_exceed", on_exceed, ("alert", "raise", "fit", "warn"))
@@ -70,10 +72,11 @@ class CostLedger:
             limit_pico=None if budget_usd is None else to_pico(budget_usd, "budget_usd"),
             window=Window.of(None),
             alert_at=shares(alert_at),
-            on_exceed="warn" if on_exceed == "alert" else on_exceed,
-            on_unknown_model="allow" if on_exceed == "alert" else "refuse",
+            on_exceed=on_exceed,
+            on_unknown_model="refuse" if on_exceed in ("raise", "fit") else "allow",
         )
         self._now = _checked_clock(clock)
+        self._unpriced_models: set[str] = set()
         self._prices = _checked_prices(prices)
         self.sinks: list[Sink] = [LogSink()]
         """Who gets each finished entry and each alert; add your own."""
@@ -136,18 +139,41 @@ class CostLedger:
             completion_tokens,
             details,
         )
-        self.enter(entry, self.postings.owners(entry.user_id, ()))
+        owners = self.postings.owners(entry.user_id, ())
+        self.enter(entry, owners, must_be_new=True)
         return entry.cost_usd
 
-    def enter(self, entry: CostEntry, owners: tuple[str, ...], *, amend: bool = False) -> None:
-        """Settle a finished call and pass it on to the sinks."""
-        self.postings.settle(entry, owners, amend=amend)
+    def enter(
+        self,
+        entry: CostEntry,
+        owners: tuple[str, ...],
+        *,
+        amend: bool = False,
+        must_be_new: bool = False,
+    ) -> None:
+        """Settle a finished call and pass it on to the sinks.
+
+        With `must_be_new`, an id that is known at another cost raises `CallConflictError`.
+        """
+        self.postings.settle(entry, owners, amend=amend, must_be_new=must_be_new)
         for sink in self.sinks:
             try:
                 sink.entry(entry)
             except Exception:
                 log.exception("a sink failed")
-        warn_unpriced(entry)
+        if entry.cost_usd is None:
+            self._warn_unpriced(entry.model)
+
+    def _warn_unpriced(self, model: str) -> None:
+        """Warn, once for each model, that its calls have no known cost."""
+        if model not in self._unpriced_models:
+            self._unpriced_models.add(model)
+            warnings.warn(
+                f"no price is known for {model!r}: its calls have the cost None and are in no "
+                "sum of money; give one with PriceTable.with_prices()",
+                UnpricedModelWarning,
+                stacklevel=4,
+            )
 
     def resolve(self, call_id: str, actual: Money) -> None:
         """Correct a call that is charged at its reservation because its fate was unknown.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from costtrace.accounting.ledger import CostLedger
@@ -13,3 +14,8 @@ class OpenBudget(NamedTuple):
 
     ledger: CostLedger
     terms: BudgetTerms
+
+
+def open_budgets(budgets: Sequence[object]) -> list[OpenBudget]:
+    """Return the budgets that a scope carries without looking into them."""
+    return [opened for opened in budgets if isinstance(opened, OpenBudget)]

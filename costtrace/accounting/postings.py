@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from queue import Empty, SimpleQueue
+from typing import Literal
 
 from costtrace.accounting.alerts import AlertBook
 from costtrace.accounting.lease import LEASE_S, Heartbeat, process_name
@@ -23,7 +25,7 @@ from costtrace.accounting.terms import BudgetTerms
 from costtrace.entry import CostEntry
 from costtrace.exceptions import BudgetExceededError, BudgetStoreError, CallConflictError
 from costtrace.instant import to_us
-from costtrace.money import Picodollars, format_usd, to_usd
+from costtrace.money import Picodollars, format_usd, to_pico, to_usd
 from costtrace.stores.base import (
     LEDGER,
     Balance,
@@ -161,7 +163,11 @@ class Postings:
         self.collect()
         budgets = (self.own, *budgets)
         at_us = to_us(entry.timestamp)
-        limits = {limit: terms for terms in budgets if (limit := terms.limit(at_us)) is not None}
+        limits = {
+            limit: terms
+            for terms in budgets
+            if terms.refuses and (limit := terms.limit(at_us)) is not None
+        }
         for terms in budgets:
             self.define(terms)
         hold = Hold(
@@ -190,7 +196,7 @@ class Postings:
         room, at_us = Headroom(), to_us(at)
         for terms in (self.own, *budgets):
             limit = terms.limit(at_us)
-            if limit is not None:
+            if limit is not None and terms.refuses:
                 try:
                     balance = self.store.balance(limit.owner, limit.span)
                 except Exception as error:
@@ -199,12 +205,37 @@ class Postings:
                 room = room.least(Headroom.left(limit, balance))
         return room
 
-    def settle(self, entry: CostEntry, owners: tuple[str, ...], *, amend: bool = False) -> None:
-        """Enter what a call did cost; if the store is away, as soon as it is back. Never raises."""
+    def observe(self, entry: CostEntry, budgets: Sequence[BudgetTerms]) -> None:
+        """Say what a budget that only warns would have refused. Never raises."""
+        at_us = to_us(entry.timestamp)
+        for terms in budgets:
+            limit = terms.limit(at_us)
+            if terms.on_exceed == "warn" and limit is not None:
+                self._attempt("observe a budget", partial(self._observe, entry, terms, limit))
+
+    def _observe(self, entry: CostEntry, terms: BudgetTerms, limit: Limit) -> None:
+        balance = self.store.balance(limit.owner, limit.span)
+        if (unit := passed(limit, balance, entry)) is not None:
+            error = exceeded(Refused(terms, Refusal(limit, balance, unit)), entry)
+            log.warning("sent, but would have been refused: %s", error)
+
+    def settle(
+        self,
+        entry: CostEntry,
+        owners: tuple[str, ...],
+        *,
+        amend: bool = False,
+        must_be_new: bool = False,
+    ) -> None:
+        """Enter what a call did cost; if the store is away, as soon as it is back.
+
+        Raises nothing but, with `must_be_new`, `CallConflictError` for an id that is known at
+        another cost; else the first one stands.
+        """
         if self._waiting:
             self._waiting.append((entry, owners, amend))
             self.drain()
-        elif not self._written(entry, owners, amend):
+        elif not self._is_written(entry, owners, amend, must_be_new):
             self._waiting.append((entry, owners, amend))
         self._redeliver()
 
@@ -230,18 +261,22 @@ class Postings:
         """Write what waits, oldest first; return whether nothing waits any more."""
         with self._drain_lock:
             while self._waiting:
-                if not self._written(*self._waiting[0]):
+                if not self._is_written(*self._waiting[0]):
                     return False
                 self._waiting.popleft()
         return True
 
-    def _written(self, entry: CostEntry, owners: tuple[str, ...], amend: bool) -> bool:
+    def _is_written(
+        self, entry: CostEntry, owners: tuple[str, ...], amend: bool, must_be_new: bool = False
+    ) -> bool:
         """Settle one entry and send its alerts; return whether it needs no other attempt."""
         try:
             watches = self.alerts.watches(owners, to_us(entry.timestamp))
             crossings = self.store.settle(entry, owners, watches, amend=amend)
         except CallConflictError as error:
-            self._failed("settle", error)  # known already, at another cost: the first one stands
+            if must_be_new:
+                raise
+            self._failed("settle", error)
             return True
         except Exception as error:
             self._failed("settle", error)
@@ -311,6 +346,22 @@ class Postings:
         self._failures[what] = self._failures.get(what, 0) + 1
         if self._failures[what] == 1:
             log.error("the store failed to %s: %s: %s", what, type(error).__name__, error)
+
+
+def passed(
+    limit: Limit, balance: Balance, entry: CostEntry
+) -> Literal["usd", "tokens", "calls"] | None:
+    """Return the unit in which an entry would pass a limit; None where it fits."""
+    asked = to_pico(entry.cost_usd or 0)
+    spent, tokens = balance.spent_pico, balance.spent_tokens
+    if limit.pico is not None and spent + balance.reserved_pico + asked > limit.pico:
+        return "usd"
+    tokens += balance.reserved_tokens + entry.usage.total_tokens
+    if limit.tokens is not None and tokens > limit.tokens:
+        return "tokens"
+    if limit.calls is not None and balance.spent_calls + balance.reserved_calls >= limit.calls:
+        return "calls"
+    return None
 
 
 def exceeded(refused: Refused, entry: CostEntry) -> BudgetExceededError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import datetime
@@ -13,7 +12,6 @@ from typing import Any
 
 from costtrace.accounting.terms import checked_id, checked_tags, one_of
 from costtrace.entry import CostEntry, Grade
-from costtrace.exceptions import UnpricedModelWarning
 from costtrace.instant import to_us
 from costtrace.money import to_pico, to_usd
 from costtrace.pricing import Price, PriceTable, cost
@@ -21,7 +19,6 @@ from costtrace.usage import Usage
 
 _GIVEN = {"model", "function_name", "user_id", "gateway_cost_usd"}
 _DETAILS = tuple(field.name for field in fields(CostEntry) if field.name not in _GIVEN)
-_warned: set[str] = set()
 
 
 def new_call_id() -> str:
@@ -89,18 +86,6 @@ def price_of(prices: PriceTable, entry: CostEntry) -> Price | None:
         region=entry.region,
         operation=entry.operation,
     )
-
-
-def warn_unpriced(entry: CostEntry) -> None:
-    """Warn, once for each model in this process, that its calls have no known cost."""
-    if entry.cost_usd is None and entry.model not in _warned:
-        _warned.add(entry.model)
-        warnings.warn(
-            f"no price is known for {entry.model!r}: its calls have the cost None and are in no "
-            "sum of money; give one with PriceTable.with_prices()",
-            UnpricedModelWarning,
-            stacklevel=2,
-        )
 
 
 def resolved_entry(entry: CostEntry, amount: Decimal) -> CostEntry:

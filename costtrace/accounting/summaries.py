@@ -60,9 +60,9 @@ def budget_rows(
 
 def source_of(store: Store) -> str:
     """Return what a reader knows a store by: the name of its file, or what kind it is."""
-    path = getattr(store, "path", None)
+    path: str | os.PathLike[str] | None = getattr(store, "path", None)
     if path is not None:
-        return os.path.basename(os.fspath(path))
+        return os.path.basename(str(os.fspath(path)))
     return type(store).__name__.removesuffix("Store").lower() or "store"
 
 

@@ -14,6 +14,8 @@ from costtrace.stores.base import LEDGER, Limit, Span, user_owner
 
 WindowName: TypeAlias = Literal["block", "hour", "day", "week", "month"]
 OnExceed: TypeAlias = Literal["raise", "fit", "warn"]
+Severity: TypeAlias = Literal["raise", "fit", "warn", "alert"]
+"""What a budget does at its limit; `alert`, for a ledger's own, does nothing but alert."""
 OnUnknownModel: TypeAlias = Literal["refuse", "assume_max", "allow"]
 OnStoreError: TypeAlias = Literal["refuse", "allow"]
 OnAlert: TypeAlias = Callable[[Alert], object]
@@ -35,7 +37,7 @@ class BudgetTerms:
     window: Window
     alert_at: tuple[float, ...] = (0.9,)
     on_alert: OnAlert | None = None
-    on_exceed: OnExceed = "raise"
+    on_exceed: Severity = "raise"
     on_unknown_model: OnUnknownModel = "refuse"
     on_store_error: OnStoreError = "refuse"
     wait_s: float = 0.0
@@ -57,9 +59,14 @@ class BudgetTerms:
         return (user, self.owner) if self.block_id else (user,)
 
     @property
+    def refuses(self) -> bool:
+        """Whether it stops what does not fit, rather than only saying so."""
+        return self.on_exceed in ("raise", "fit")
+
+    @property
     def is_hard(self) -> bool:
         """Whether a call may be refused for it."""
-        return self.on_exceed != "warn" and (self.has_limit or self.per_call_pico is not None)
+        return self.refuses and (self.has_limit or self.per_call_pico is not None)
 
     @property
     def has_limit(self) -> bool:
@@ -71,8 +78,8 @@ class BudgetTerms:
         return self.window.span(at_us)
 
     def limit(self, at_us: int) -> Limit | None:
-        """Return the limit that a hold must keep; None where none is kept."""
-        if self.on_exceed == "warn" or not self.has_limit:
+        """Return what is limited at that time; None where nothing is."""
+        if not self.has_limit:
             return None
         return Limit(self.owner, self.span(at_us), self.limit_pico, self.max_tokens, self.max_calls)
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from costtrace.accounting.charges import Charges
 from costtrace.accounting.default import default_ledger
 from costtrace.accounting.ledger import CostLedger
-from costtrace.accounting.open_budget import OpenBudget
+from costtrace.accounting.open_budget import OpenBudget, open_budgets
 from costtrace.accounting.recording import new_call_id
 from costtrace.accounting.terms import (
     BudgetTerms,
@@ -26,13 +26,13 @@ from costtrace.accounting.terms import (
     checked_tags,
 )
 from costtrace.api.by_hand import Hold, manual_entry
-from costtrace.api.opening import scoped
+from costtrace.api.opening import is_function, scoped
 from costtrace.api.tracking import checked_ledger
 from costtrace.instant import to_us
 from costtrace.instrumentation import flush
 from costtrace.money import Money, to_pico, to_usd
 from costtrace.scopes import Scope, current, enter, leave
-from costtrace.scopes.leaf import task_here
+from costtrace.scopes.leaf import Visit, task_here
 from costtrace.stores.base import Balance
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -105,7 +105,7 @@ class Budget:
         self._terms = terms
         self._tags = tags
         self._ledger = ledger
-        self._entered: dict[Scope, Any] = {}
+        self._entered: dict[Scope, Visit] = {}
         self._last: OpenBudget | None = None
         self._holds: dict[object, list[Hold]] = {}
         self._lock = threading.Lock()
@@ -177,7 +177,7 @@ class Budget:
             if scope is None:  # left from elsewhere than it was entered
                 scope = next(reversed(self._entered), None)
             visit = None if scope is None else self._entered.pop(scope)
-        if scope is not None:
+        if scope is not None and visit is not None:
             self.closing(scope)
             leave(visit)
 
@@ -194,7 +194,7 @@ class Budget:
 
     def __call__(self, function: F) -> F:
         """Charge what a function's calls make; each call of it enters the budget anew."""
-        if not callable(function) and not isinstance(function, (staticmethod, classmethod)):
+        if not is_function(function):
             raise TypeError(f"a budget decorates a function, not {type(function).__name__}")
         wrapped: F = scoped(function, self)
         return wrapped
@@ -214,7 +214,7 @@ class Budget:
     def closing(self, scope: Scope) -> None:
         """Enter what is still open in a scope that is being left."""
         flush(scope)
-        opened: OpenBudget = scope.budgets[-1]
+        opened = open_budgets(scope.budgets)[-1]
         opened.ledger.postings.collect()
         if opened.terms.block_id:
             opened.ledger.postings.alerts.forget(opened.terms.owner)
@@ -229,7 +229,9 @@ class Budget:
         """
         to_pico(estimated_cost, "estimated_cost")
         charges, entry = self._charges(estimated_cost)
-        refused = charges.reserve(replace(entry, reserved_usd=entry.cost_usd, grade="assumed"))
+        worst = replace(entry, reserved_usd=entry.cost_usd, grade="assumed")
+        charges.observe(worst)
+        refused = charges.reserve_waiting(worst)
         if refused is not None:
             raise refused.error(entry)
         hold = Hold(charges, entry, self._forget)
@@ -264,7 +266,7 @@ class Budget:
     def _charges(self, amount: Money) -> tuple[Charges, Any]:
         scope = current()
         opened = self._open_here()
-        budgets = list(scope.budgets) if scope is not None else []
+        budgets = open_budgets(scope.budgets) if scope is not None else []
         if opened not in budgets:
             budgets.append(opened)
             scope = Scope(scope, user_id=self._terms.user_id, tags=self._tags)
@@ -282,8 +284,7 @@ class Budget:
         scope = current()
         while scope is not None:
             if scope in self._entered:
-                opened: OpenBudget = scope.budgets[-1]
-                return opened
+                return open_budgets(scope.budgets)[-1]
             scope = scope.parent
         if self._last is None or self._terms.window.name != "block":
             ledger = self._ledger_at(current()) if self._last is None else self._last.ledger

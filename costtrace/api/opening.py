@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from types import CoroutineType
+from types import CoroutineType, TracebackType
 from typing import Any, Protocol
 
-from costtrace.scopes import Scope, current, enter, leave
+from costtrace.scopes import Scope, Visit, current, drive, drive_async, enter, leave
 
 
 class Opener(Protocol):
@@ -18,6 +18,11 @@ class Opener(Protocol):
 
     def closing(self, scope: Scope) -> None:
         """The call is over: enter what is still open in its scope."""
+
+
+def is_function(value: object) -> bool:
+    """Tell whether a value can be decorated, on its own or in a class body."""
+    return callable(value) or isinstance(value, (staticmethod, classmethod))
 
 
 def scoped(function: Callable[..., Any], opener: Opener) -> Any:
@@ -85,22 +90,31 @@ async def _awaited(opener: Opener, function: Any, coroutine: Coroutine[Any, Any,
 class _Steps:
     """The scopes of a generator's steps: one for each piece of work that iterates it."""
 
-    __slots__ = ("_function", "_opener", "_parent", "_scopes")
+    __slots__ = ("_function", "_opener", "_scopes", "_visit")
 
     def __init__(self, opener: Opener, function: Any) -> None:
         self._opener = opener
         self._function = function
-        self._parent: Scope | None = None
         self._scopes: list[Scope] = []
+        self._visit: Visit | None = None
 
-    def enter(self) -> Any:
+    def __enter__(self) -> None:
         parent = current()
-        if not self._scopes or parent is not self._parent:
-            self._parent = parent
+        if not self._scopes or self._scopes[-1].parent is not parent:
             self._scopes.append(self._opener.scope(parent, self._function))
-        return enter(self._scopes[-1])
+        self._visit = enter(self._scopes[-1])
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._visit is not None:
+            leave(self._visit)
 
     def close(self) -> None:
+        """The generator has ended: enter what is still open."""
         for scope in self._scopes:
             self._opener.closing(scope)
 
@@ -112,80 +126,13 @@ def _call_generator(
 
 
 def _generate(steps: _Steps, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    advance: Callable[[], Any] = lambda: next(inner)  # noqa: E731
     try:
-        while True:
-            visit = steps.enter()
-            try:
-                item = advance()
-            except StopIteration as stop:
-                return stop.value
-            finally:
-                leave(visit)
-            try:
-                sent = yield item
-            except GeneratorExit:
-                _close(steps, inner)
-                raise
-            except BaseException as error:
-                advance = _thrower(inner.throw, error)
-            else:
-                advance = _sender(inner.send, sent)
+        return (yield from drive(inner, steps))
     finally:
         steps.close()
-
-
-def _close(steps: _Steps, inner: Generator[Any, Any, Any]) -> None:
-    visit = steps.enter()
-    try:
-        inner.close()
-    finally:
-        leave(visit)
 
 
 def _call_async_generator(
     opener: Opener, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> AsyncGenerator[Any, Any]:
-    return _generate_async(_Steps(opener, function), function(*args, **kwargs))
-
-
-async def _generate_async(
-    steps: _Steps, inner: AsyncGenerator[Any, Any]
-) -> AsyncGenerator[Any, Any]:
-    advance: Callable[[], Any] = lambda: inner.__anext__()  # noqa: E731
-    try:
-        while True:
-            visit = steps.enter()
-            try:
-                item = await advance()
-            except StopAsyncIteration:
-                return
-            finally:
-                leave(visit)
-            try:
-                sent = yield item
-            except GeneratorExit:
-                await _close_async(steps, inner)
-                raise
-            except BaseException as error:
-                advance = _thrower(inner.athrow, error)
-            else:
-                advance = _sender(inner.asend, sent)
-    finally:
-        steps.close()
-
-
-async def _close_async(steps: _Steps, inner: AsyncGenerator[Any, Any]) -> None:
-    visit = steps.enter()
-    try:
-        await inner.aclose()
-    finally:
-        leave(visit)
-
-
-def _thrower(throw: Callable[[BaseException], Any], error: BaseException) -> Callable[[], Any]:
-    return lambda: throw(error)
-
-
-def _sender(send: Callable[[Any], Any], sent: Any) -> Callable[[], Any]:
-    return lambda: send(sent)
+    return drive_async(function(*args, **kwargs), _Steps(opener, function))

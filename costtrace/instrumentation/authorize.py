@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
+from costtrace.accounting.charges import FIRST_WAIT_S, LONGEST_WAIT_S
 from costtrace.accounting.postings import Headroom, Refused, too_dear
 from costtrace.accounting.terms import BudgetTerms
 from costtrace.entry import CostEntry
@@ -24,7 +25,6 @@ from costtrace.money import Picodollars
 log = logging.getLogger("costtrace")
 RACES = 8
 """Times that a reservation is tried anew because others took what had just been there."""
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.005, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ def authorization(call: Call, outgoing: Outgoing) -> Steps:
     Afterwards the call holds its reservation, and the request says what it must not pass: its cap
     of output tokens and its retries.
     """
+    if any(terms.on_exceed == "warn" and terms.has_limit for terms in call.charges.terms):
+        yield partial(call.charges.observe, call.worst_entry(*call.estimate.worst_case()))
     hard = [terms for terms in call.charges.terms if terms.is_hard]
     if not hard:
         return

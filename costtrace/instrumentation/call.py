@@ -13,6 +13,7 @@ from typing import Any
 from costtrace.accounting.charges import Charges
 from costtrace.accounting.default import default_ledger
 from costtrace.accounting.ledger import CostLedger
+from costtrace.accounting.open_budget import open_budgets
 from costtrace.accounting.recording import new_call_id, price_of
 from costtrace.entry import CostEntry, Grade, Status
 from costtrace.instrumentation.estimate import Estimate
@@ -40,7 +41,7 @@ class Call:
         home = scope.ledger if scope is not None else None
         self.ledger: CostLedger = home if isinstance(home, CostLedger) else default_ledger()
         self.timestamp = self.ledger.now()
-        self.charges = Charges(self.ledger, scope.budgets if scope is not None else ())
+        self.charges = Charges(self.ledger, open_budgets(scope.budgets) if scope else ())
         self.estimate = Estimate(request, self.ledger.prices, self.timestamp)
         self.reserved: CostEntry | None = None
         self.reserved_each: Picodollars | None = None
