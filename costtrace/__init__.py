@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from costtrace.accounting import Advice as Advice
     from costtrace.accounting import CostLedger as CostLedger
+    from costtrace.accounting import advise as advise
     from costtrace.accounting import configure as configure
     from costtrace.api import Budget as Budget
+    from costtrace.api import Comparison as Comparison
+    from costtrace.api import Estimate as Estimate
     from costtrace.api import Hold as Hold
+    from costtrace.api import acompare_models as acompare_models
     from costtrace.api import budget as budget
+    from costtrace.api import compare_models as compare_models
+    from costtrace.api import estimate as estimate
     from costtrace.api import tracked as tracked
     from costtrace.entry import Alert as Alert
     from costtrace.entry import CostEntry as CostEntry
@@ -40,10 +47,9 @@ if TYPE_CHECKING:
     from costtrace.instrumentation import uninstrument as uninstrument
     from costtrace.pricing import PriceTable as PriceTable
     from costtrace.pricing import estimate_cost as estimate_cost
+    from costtrace.scopes import HandoffError as HandoffError
     from costtrace.scopes import carry as carry
-    from costtrace.stores import DBAPIStore as DBAPIStore
     from costtrace.stores import MemoryStore as MemoryStore
-    from costtrace.stores import RedisStore as RedisStore
     from costtrace.stores import SQLiteStore as SQLiteStore
     from costtrace.tokens import TokenCount as TokenCount
     from costtrace.tokens import count_message_tokens as count_message_tokens
@@ -55,8 +61,18 @@ if TYPE_CHECKING:
     """The process's ledger, as `configure` or the environment made it."""
 
 _HOMES = {  # module -> the public names that live there
-    "accounting": ("CostLedger", "configure"),
-    "api": ("Budget", "Hold", "budget", "tracked"),
+    "accounting": ("Advice", "CostLedger", "advise", "configure"),
+    "api": (
+        "Budget",
+        "Comparison",
+        "Estimate",
+        "Hold",
+        "acompare_models",
+        "budget",
+        "compare_models",
+        "estimate",
+        "tracked",
+    ),
     "entry": ("Alert", "CostEntry", "Total"),
     "exceptions": (
         "BudgetExceededError",
@@ -74,8 +90,8 @@ _HOMES = {  # module -> the public names that live there
     ),
     "instrumentation": ("instrument", "uninstrument"),
     "pricing": ("PriceTable", "estimate_cost"),
-    "scopes": ("carry",),
-    "stores": ("DBAPIStore", "MemoryStore", "RedisStore", "SQLiteStore"),
+    "scopes": ("HandoffError", "carry"),
+    "stores": ("MemoryStore", "SQLiteStore"),
     "tokens": ("TokenCount", "count_message_tokens", "count_tokens", "trim_messages"),
     "usage": ("Usage",),
 }
