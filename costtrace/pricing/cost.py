@@ -1,0 +1,125 @@
+"""Cost: usage times price, exact, in whole picodollars; and the most a call can cost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import date, datetime
+from decimal import Decimal
+
+from costtrace.exceptions import UnknownPriceError
+from costtrace.money import Picodollars, to_usd
+from costtrace.pricing.price import Price
+from costtrace.pricing.table import PriceTable
+from costtrace.usage import Usage
+
+
+def cost(usage: Usage, price: Price | None) -> Picodollars | None:
+    """Return what `usage` costs; None where the model, or a part of the usage, has no price.
+
+    The sum of `price.lines(usage)`. Bundled token prices are whole picodollars; a line of a price
+    that does not divide is rounded half to even.
+    """
+    if price is None:
+        return None
+    total = 0
+    for line in price.lines(usage):
+        if line.cost is None:
+            return None
+        total += line.cost
+    return total
+
+
+def worst_cost(
+    table: PriceTable,
+    model: str,
+    input_tokens: int,
+    max_output_tokens: int,
+    at: datetime | date | None = None,
+    *,
+    provider: str | None = None,
+    tier: str | None = "standard",
+    region: str = "",
+    operation: str = "",
+    variant: str = "",
+    cache_lifetimes: Collection[str] | None = None,
+    modalities: Collection[str] | None = None,
+    beside: Usage | None = None,
+) -> Picodollars | None:
+    """Return an upper bound of what a call may cost, in picodollars; None for an unknown price.
+
+    Every input token is charged at the dearest line that may apply, as are the output tokens, in
+    the dearest tier that may serve the request. See `PriceTable.bound` for the arguments, and keep
+    what that returns where the same request is asked about often. `beside` bounds tool calls,
+    seconds, characters and images.
+    """
+    bound = table.bound(
+        model,
+        at,
+        provider=provider,
+        tier=tier,
+        region=region,
+        operation=operation,
+        variant=variant,
+        cache_lifetimes=cache_lifetimes,
+        modalities=modalities,
+    )
+    return None if bound is None else bound.cost(input_tokens, max_output_tokens, beside)
+
+
+def affordable_output(
+    table: PriceTable,
+    model: str,
+    input_tokens: int,
+    amount: Picodollars,
+    at: datetime | date | None = None,
+    *,
+    provider: str | None = None,
+    tier: str | None = "standard",
+    region: str = "",
+    operation: str = "",
+    variant: str = "",
+    cache_lifetimes: Collection[str] | None = None,
+    modalities: Collection[str] | None = None,
+    beside: Usage | None = None,
+) -> int | None:
+    """Return the most output tokens for which `worst_cost` stays within `amount` picodollars.
+
+    None where not even the input does, or where no price is known.
+    """
+    bound = table.bound(
+        model,
+        at,
+        provider=provider,
+        tier=tier,
+        region=region,
+        operation=operation,
+        variant=variant,
+        cache_lifetimes=cache_lifetimes,
+        modalities=modalities,
+    )
+    return None if bound is None else bound.output_for(amount, input_tokens, beside)
+
+
+def estimate_cost(
+    model: str,
+    input_tokens: int,
+    max_output_tokens: int,
+    *,
+    prices: PriceTable | None = None,
+    at: datetime | date | None = None,
+) -> Decimal:
+    """Return the standard price in US dollars of so many input and output tokens.
+
+    The long-context price where the input passes its threshold; nothing cached, no tool fees.
+    `prices` is the bundled table unless given, `at` is now. Raises `UnknownPriceError` where no
+    price is known, and TypeError or ValueError for counts that are none.
+
+    >>> estimate_cost("claude-opus-4-8", 2400, 1000)
+    Decimal('0.037')
+    """
+    usage = Usage(input_tokens=input_tokens, output_tokens=max_output_tokens)
+    table = PriceTable.bundled() if prices is None else prices
+    picodollars = cost(usage, table.price(model, at, input_tokens=input_tokens))
+    if picodollars is None:
+        raise UnknownPriceError(model)
+    return to_usd(picodollars)
