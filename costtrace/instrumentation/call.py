@@ -14,12 +14,13 @@ from costtrace.accounting.charges import Charges
 from costtrace.accounting.default import default_ledger
 from costtrace.accounting.ledger import CostLedger
 from costtrace.accounting.open_budget import open_budgets
-from costtrace.accounting.recording import new_call_id, price_of
+from costtrace.accounting.recording import new_call_id
 from costtrace.entry import CostEntry, Grade, Status
 from costtrace.instrumentation.estimate import Estimate
 from costtrace.instrumentation.faults import guard
+from costtrace.instrumentation.valuing import valued
 from costtrace.money import Picodollars, to_usd
-from costtrace.pricing import cost
+from costtrace.pricing import cost, place_of
 from costtrace.providers import Provider, Reading, Request
 from costtrace.scopes import Scope
 from costtrace.usage import Usage
@@ -60,6 +61,11 @@ class Call:
     def is_over(self) -> bool:
         """Whether nothing more can be learned of it."""
         return self._is_final
+
+    @property
+    def entered(self) -> CostEntry | None:
+        """What stands in the ledger for it; None as long as it is under way."""
+        return self._entered
 
     # entries
 
@@ -105,6 +111,10 @@ class Call:
         """Enter what an answer says that was consumed."""
         self._enter(lambda: self._from_reading(reading, status), is_final=True)
 
+    def settle_pending(self, reading: Reading) -> None:
+        """Enter the worst case of work that goes on in the background, until its usage is read."""
+        self._enter(lambda: self._assumed(1, reading), is_final=False)
+
     def settle_partial(self, reading: Reading, *, is_final: bool) -> None:
         """Enter what is known of an answer that was left before its end.
 
@@ -125,6 +135,11 @@ class Call:
         """Enter the worst case: it was sent, and may have been billed without an answer."""
         attempts, self.unknown_attempts = self.unknown_attempts + 1, 0
         self._enter(lambda: replace(self._assumed(attempts), status=status), is_final=True)
+
+    def end(self) -> None:
+        """Learn nothing more of it: what it did cost was entered by somebody else."""
+        with self._lock:
+            self._is_final = True
 
     def release(self) -> None:
         """Give back what was reserved: nothing was sent, and there is no entry."""
@@ -160,12 +175,14 @@ class Call:
         with guard("enter lost attempts"):
             self.charges.enter(replace(lost, call_id=f"{self.call_id}+lost", adjusts=self.call_id))
 
-    def _assumed(self, attempts: int) -> CostEntry:
+    def _assumed(self, attempts: int, reading: Reading | None = None) -> CostEntry:
         worst, usage = self.estimate.worst_case()
         if self.reserved is not None:
             worst, attempts = self.reserved_each, min(attempts, self.reserved_attempts)
         amount = None if worst is None else to_usd(worst * attempts)
         return self.entry(
+            model=(reading and reading.model) or self.request.model,
+            response_id=reading and reading.response_id,
             usage=usage,
             cost_usd=amount,
             status="partial",
@@ -180,7 +197,7 @@ class Call:
             model=reading.model or self.request.model,
             usage=usage,
             service_tier=reading.tier or self.request.tier,
-            region=reading.region or self.request.region,
+            region=reading.region or self.request.region or place_of(self.request.model),
             status=status,
             grade=grade,
             duration_s=self._duration(),
@@ -197,20 +214,8 @@ class Call:
 
     def _priced(self, entry: CostEntry, reading: Reading) -> CostEntry:
         """Return the entry with its cost; work done at another model's price is added."""
-        prices = self.ledger.prices
-        price = price_of(prices, entry)
-        if price is None and entry.model != self.request.model:
-            price = price_of(prices, replace(entry, model=self.request.model))
-        amount = cost(entry.usage, price)
-        usage = entry.usage
-        for part in reading.parts:
-            of_part = price_of(prices, replace(entry, model=part.model, usage=part.usage))
-            beside = cost(part.usage, of_part)
-            amount = None if amount is None or beside is None else amount + beside
-            usage = usage + part.usage
-        if amount is None or price is None:
-            return self._unpriced(replace(entry, usage=usage))
-        return replace(entry, usage=usage, cost_usd=to_usd(amount), price_id=price.id)
+        entry = valued(self.ledger.prices, entry, reading.parts)
+        return self._unpriced(entry) if entry.cost_usd is None else entry
 
     def _unpriced(self, entry: CostEntry) -> CostEntry:
         """Return an entry whose cost nobody knows; under `assume_max` it takes the dearest."""

@@ -10,7 +10,6 @@ from functools import cached_property
 from costtrace.instrumentation.faults import guard
 from costtrace.money import Picodollars
 from costtrace.pricing import Bound, Limits, Price, PriceTable
-from costtrace.pricing.bound import bound_of
 from costtrace.providers import Reading, Request
 from costtrace.providers.base import given
 from costtrace.tokens import (
@@ -77,9 +76,12 @@ class Estimate:
 
     def assume_dearest(self) -> None:
         """Bound an unknown model by the dearest known price of its provider, line by line."""
+        request = self.request
         self.is_dearest = True
         self.__dict__.pop("price", None)
-        self.__dict__["bound"] = bound_of([(self.price, None)], None, None)
+        self.__dict__["bound"] = self._prices.dearest_bound(
+            request.provider, self._at, tier=request.tier
+        )
 
     @cached_property
     def limits(self) -> Limits | None:
