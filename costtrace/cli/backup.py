@@ -1,0 +1,22 @@
+"""`costtrace backup`: a consistent copy of a ledger, while others go on writing."""
+
+from __future__ import annotations
+
+import argparse
+
+from costtrace.cli.ledger_files import add_ledger, open_ledger
+from costtrace.cli.output import note
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """State the command's arguments."""
+    add_ledger(parser)
+    parser.add_argument("file", metavar="FILE", help="the new file; one that exists is kept")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Copy the ledger as it is now."""
+    with open_ledger(arguments.db) as ledger:
+        ledger.backup(arguments.file)
+        note(f"{len(ledger.entries):,} entries copied to {arguments.file}")
+    return 0

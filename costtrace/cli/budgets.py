@@ -1,0 +1,104 @@
+"""`costtrace budgets`: where each budget stands; or what another budget would have refused."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from costtrace.accounting.summaries import budget_rows, source_of
+from costtrace.cli.arguments import add_json, moment
+from costtrace.cli.errors import UsageError
+from costtrace.cli.ledger_files import open_ledger
+from costtrace.cli.limits import limit
+from costtrace.cli.output import money, show, show_json
+from costtrace.money import format_usd
+from costtrace.reports import BudgetRow, Column, section, table
+
+_EPILOG = """\
+examples:
+  costtrace budgets costs.db
+  costtrace budgets --replay costs.db --limit alice=5/month --limit '*=0.50/day'
+
+A limit is USER=AMOUNT or USER=AMOUNT/WINDOW; the window is hour, day, week, month (UTC), or a
+rolling one such as 24h or 7d. `*` is each user that has no limit of their own.
+"""
+_COLUMNS = (
+    Column("Budget", can_shrink=True),
+    Column("Window"),
+    *(Column(name, is_number=True) for name in ("Limit", "Spent", "Reserved", "Left", "Used")),
+    Column("Resets at"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """State the command's arguments."""
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("db", metavar="DB", nargs="?", help="the ledger's SQLite file")
+    parser.add_argument(
+        "--replay",
+        metavar="DB",
+        nargs="?",
+        const="",
+        help="send a ledger's calls again, on paper, under the limits given with --limit",
+    )
+    parser.add_argument(
+        "--limit", type=limit, action="append", default=[], metavar="USER=AMOUNT[/WINDOW]"
+    )
+    parser.add_argument("--since", type=moment, metavar="TIME", help="with --replay: from then on")
+    parser.add_argument("--until", type=moment, metavar="TIME", help="with --replay: up to then")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print where the budgets stand, or what a replay found."""
+    path = arguments.replay or arguments.db
+    if path is None or (arguments.replay and arguments.db):
+        raise UsageError("name one ledger: costtrace budgets costs.db")
+    is_replay = arguments.replay is not None
+    if is_replay != bool(arguments.limit):
+        raise UsageError(
+            "--replay and --limit go together: --replay costs.db --limit alice=5/month"
+        )
+    if is_replay:
+        from costtrace.cli.backtest import show_backtest  # all of the accounting: only when asked
+
+        show_backtest(path, arguments.limit, arguments.since, arguments.until, arguments.json)
+        return 0
+    with open_ledger(path) as ledger:
+        rows = list(budget_rows(ledger.store, ledger.now()))
+        source = source_of(ledger.store)
+    if arguments.json:
+        facts = {"schema": "costtrace.budgets", "schema_version": 1, "source": source}
+        show_json({**facts, "currency": "USD", "budgets": [_facts(row) for row in rows]})
+    elif rows:
+        show(table([_cells(row) for row in rows], _COLUMNS))
+    else:
+        show(f"No budget was ever used in {source}.")
+    return 0
+
+
+def _cells(row: BudgetRow) -> tuple[str, ...]:
+    limit_usd, left = row.limit_usd, row.remaining_usd
+    return (
+        "(ledger)" if row.user_id is None else row.user_id,
+        row.window or "always",
+        "no limit" if limit_usd is None else format_usd(limit_usd),
+        format_usd(row.spent_usd),
+        format_usd(row.reserved_usd),
+        "-" if left is None else format_usd(left),
+        section.share(row.spent_usd, limit_usd) if limit_usd else "-",
+        "-" if row.resets_at is None else section.moment(row.resets_at),
+    )
+
+
+def _facts(row: BudgetRow) -> dict[str, Any]:
+    return {
+        "user_id": row.user_id,
+        "window": row.window,
+        "limit_usd": money(row.limit_usd),
+        "spent_usd": money(row.spent_usd),
+        "reserved_usd": money(row.reserved_usd),
+        "remaining_usd": money(row.remaining_usd),
+        "resets_at": row.resets_at,
+    }

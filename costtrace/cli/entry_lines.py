@@ -1,0 +1,126 @@
+"""Entries as JSON lines: each line is one entry with all its fields, and stands for itself.
+
+Money is text, time is ISO 8601 in UTC, an unknown cost is null; fields that have their default
+are left out. A field that a reader does not know is an error, so that nothing gets lost unseen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from datetime import datetime, timezone
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from costtrace.cli.output import money
+from costtrace.entry import CostEntry
+from costtrace.usage import Usage
+
+VERSION = 1
+_MONEY = ("cost_usd", "reserved_usd", "gateway_cost_usd")
+_FIELDS = {field.name: field for field in fields(CostEntry)}
+_DEFAULTS = {
+    name: field.default_factory() if field.default_factory is not MISSING else field.default
+    for name, field in _FIELDS.items()
+}
+_NEEDED = tuple(name for name, default in _DEFAULTS.items() if default is MISSING)
+_USAGE = tuple(field.name for field in fields(Usage))
+_TEXTS = ("model", "function_name", "user_id", "call_id")
+
+
+def line_of(entry: CostEntry) -> str:
+    """Return an entry as one line of JSON, without the newline."""
+    facts: dict[str, Any] = {"v": VERSION}
+    for name, default in _DEFAULTS.items():
+        value = getattr(entry, name)
+        if value != default:
+            facts[name] = _written(name, value)
+    return json.dumps(facts, ensure_ascii=False, separators=(",", ":"))
+
+
+def entry_of(line: str) -> CostEntry:
+    """Return the entry of a line; raises `ValueError` or `TypeError` that say what is wrong."""
+    try:
+        facts = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON: {error.msg}") from error
+    if not isinstance(facts, dict):
+        raise TypeError(f"an entry is a JSON object, not {type(facts).__name__}")
+    if facts.pop("v", None) != VERSION:
+        raise ValueError(
+            f'no entry as `costtrace export` writes it: it begins with {{"v":{VERSION}'
+        )
+    unknown = sorted(facts.keys() - _FIELDS.keys())
+    missing = [name for name in _NEEDED if name not in facts]
+    if unknown or missing:
+        problem = f"unknown field {unknown[0]!r}" if unknown else f"no field {missing[0]!r}"
+        raise ValueError(f"{problem}: it may come from another version of costtrace")
+    return CostEntry(**{name: _read(name, value) for name, value in facts.items()})
+
+
+def _written(name: str, value: Any) -> Any:
+    if name in _MONEY:
+        return money(value)
+    if name == "timestamp":
+        return value.astimezone(timezone.utc).isoformat()
+    if name == "usage":
+        return {each: count for each in _USAGE if (count := getattr(value, each))}
+    if name == "tags":
+        return dict(value)
+    return list(value) if name == "call_path" else value
+
+
+def _read(name: str, value: Any) -> Any:
+    if name in _READERS:
+        return _READERS[name](name, value)
+    if name in _TEXTS and (not isinstance(value, str) or not value):
+        raise ValueError(f"{name} must be a text, not {value!r}")
+    return value
+
+
+def _amount(name: str, value: Any) -> Decimal | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text such as '0.0021', not {value!r}")
+    try:
+        return Decimal(value)
+    except InvalidOperation:
+        raise ValueError(f"{name} is no amount: {value!r}") from None
+
+
+def _instant(name: str, value: Any) -> datetime:
+    read = datetime.fromisoformat(value)
+    if read.tzinfo is None:
+        raise ValueError(f"{name} must have a zone, but is {value!r}")
+    return read
+
+
+def _usage(name: str, value: Any) -> Usage:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be an object, not {value!r}")
+    if unknown := sorted(value.keys() - set(_USAGE)):
+        raise ValueError(f"{name} has an unknown count {unknown[0]!r}")
+    return Usage(**value)
+
+
+def _tags(name: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+        raise TypeError(f"{name} must be an object of texts, not {value!r}")
+    return value
+
+
+def _path(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise TypeError(f"{name} must be a list of texts, not {value!r}")
+    return tuple(value)
+
+
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(_MONEY, _amount),
+    "timestamp": _instant,
+    "usage": _usage,
+    "tags": _tags,
+    "call_path": _path,
+}
