@@ -1,0 +1,108 @@
+"""What one owner has spent: minute by minute, and as running balances for the spans in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+
+from costtrace.stores.rows import MINUTE_US, NOTHING, Charge
+
+KEPT_SPANS = 16
+"""Running balances of one owner; the span that ended first makes room."""
+_POINT = Struct("<qqqq")
+
+
+class Timeline:
+    """Charges by the minute, packed in the order of time; a minute without any takes no room."""
+
+    def __init__(self) -> None:
+        self._points = bytearray()
+        self._last = -(2**62)
+
+    def __iter__(self) -> Iterator[tuple[int, Charge]]:
+        for minute, *charge in _POINT.iter_unpack(bytes(self._points)):
+            if any(charge):
+                yield minute, (charge[0], charge[1], charge[2])
+
+    def add(self, minute: int, pico: int, tokens: int, calls: int) -> None:
+        """Add to what was charged in a minute."""
+        points = self._points
+        if minute > self._last:
+            points += _POINT.pack(minute, pico, tokens, calls)
+            self._last = minute
+            return
+        at = len(points) - _POINT.size if minute == self._last else self._position(minute)
+        if at < len(points):
+            found, old_pico, old_tokens, old_calls = _POINT.unpack_from(points, at)
+            if found == minute:
+                _POINT.pack_into(
+                    points, at, minute, old_pico + pico, old_tokens + tokens, old_calls + calls
+                )
+                return
+        points[at:at] = _POINT.pack(minute, pico, tokens, calls)
+
+    def sum(self, first: int, end: int) -> Charge:
+        """Return what was charged from the first minute on, before the end."""
+        start, stop = self._position(first), self._position(end)
+        pico = tokens = calls = 0
+        for _, more_pico, more_tokens, more_calls in _POINT.iter_unpack(self._points[start:stop]):
+            pico += more_pico
+            tokens += more_tokens
+            calls += more_calls
+        return (pico, tokens, calls)
+
+    def _position(self, minute: int) -> int:
+        """Return where the first point at or after the minute begins."""
+        low, high = 0, len(self._points) // _POINT.size
+        while low < high:
+            middle = (low + high) // 2
+            if _POINT.unpack_from(self._points, middle * _POINT.size)[0] < minute:
+                low = middle + 1
+            else:
+                high = middle
+        return low * _POINT.size
+
+
+class Account:
+    """One owner's charges."""
+
+    __slots__ = ("gone", "kept", "line")
+
+    def __init__(self) -> None:
+        self.line = Timeline()
+        """All that was ever spent."""
+        self.gone: Timeline | None = None
+        """The part of it whose entries are no longer kept."""
+        self.kept: dict[tuple[int, int], list[int]] = {}
+        """Running balances: spent and reserved picodollars, tokens, calls."""
+
+    def move(self, timestamp_us: int, spent: Charge, reserved: Charge = NOTHING) -> None:
+        """Add to what is spent and reserved at a time; both may be negative."""
+        pico, tokens, calls = spent
+        if pico or tokens or calls:
+            self.line.add(timestamp_us // MINUTE_US, pico, tokens, calls)
+        if self.kept:
+            self.move_kept(timestamp_us, spent, reserved)
+
+    def move_kept(self, timestamp_us: int, spent: Charge, reserved: Charge) -> None:
+        """Bring the running balances up to date alone."""
+        for (start_us, end_us), balance in self.kept.items():
+            if start_us <= timestamp_us < end_us:
+                balance[0] += spent[0]
+                balance[1] += spent[1]
+                balance[2] += spent[2]
+                balance[3] += reserved[0]
+                balance[4] += reserved[1]
+                balance[5] += reserved[2]
+
+    def keep(self, start_us: int, end_us: int, balance: list[int]) -> None:
+        """Keep a running balance from now on."""
+        if len(self.kept) >= KEPT_SPANS:
+            del self.kept[min(self.kept, key=lambda span: (span[1], span[0]))]
+        self.kept[(start_us, end_us)] = balance
+
+    def forget(self, timestamp_us: int, charge: Charge) -> None:
+        """Note that the entry of a charge is no longer kept; what was spent stays."""
+        if self.gone is None:
+            self.gone = Timeline()
+        self.gone.add(timestamp_us // MINUTE_US, *charge)

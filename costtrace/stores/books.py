@@ -1,0 +1,379 @@
+"""What a MemoryStore keeps. Holds and entries are the truth; all sums are derived from them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from costtrace.exceptions import BudgetStoreError
+from costtrace.stores.accounts import Account, Timeline
+from costtrace.stores.base import Hold, Span, user_owner
+from costtrace.stores.columns import GONE, LAPSED, EntryColumns, Record
+from costtrace.stores.grouping import Counts, counts_of, negative
+from costtrace.stores.rowindex import BLOCK
+from costtrace.stores.rows import (
+    CEILING,
+    DAY_US,
+    MINUTE_US,
+    NOTHING,
+    Charge,
+    Facts,
+    Label,
+    check_text,
+    checked_label,
+    distinct,
+)
+
+_LABEL_BITS = 32
+_MOST = 2 * CEILING - 1  # what 64 bits count to
+
+
+@dataclass(slots=True)
+class Held:
+    """A hold that stands."""
+
+    hold: Hold
+    facts: Facts
+    payers: int
+    lease_until_us: int
+
+
+class Books:
+    """The tables of a MemoryStore. Not safe from several threads: the store has the lock.
+
+    A signal may break off a step anywhere. Entries and holds change in one instruction each; the
+    sums that follow are marked as half done until they are complete, and then made anew.
+    """
+
+    def __init__(self) -> None:
+        self.entries = EntryColumns()
+        self.holds: dict[str, Held] = {}
+        self.accounts: dict[str, Account] = {}
+        self.labels: list[Label] = []
+        self.payers: list[tuple[str, ...]] = []
+        self.totals: dict[int, list[int]] = {}
+        self.gone_totals: dict[int, list[int]] = {}
+        self.forgotten_before_us: int | None = None
+        self.is_half_done = False
+        self._label_codes: dict[tuple[object, ...], int] = {}
+        self._payers_codes: dict[tuple[str, ...], int] = {}
+        self._payers_of: defaultdict[str, list[int]] = defaultdict(list)
+        self._turnover = [0, 0]  # picodollars and tokens that ever moved: no sum can be above
+
+    # -- names -------------------------------------------------------------------------------
+
+    def label_code(self, fields: tuple[object, ...]) -> int:
+        """Return the number of a label, a new one if need be."""
+        code = self._label_codes.get(fields)
+        if code is None:
+            label = checked_label(fields)
+            code = len(self.labels)
+            self.labels.append(label)
+            self._label_codes[label] = code
+        return code
+
+    def payers_code(self, owners: tuple[str, ...]) -> int:
+        """Return the number of a set of owners, a new one if need be."""
+        code = self._payers_codes.get(owners)
+        if code is not None:
+            return code
+        owners = distinct(owners)
+        code = self._payers_codes.setdefault(owners, len(self.payers))
+        if code == len(self.payers):
+            self.payers.append(owners)
+            for owner in owners:
+                self._payers_of[check_text(owner, "an owner")].append(code)
+        return code
+
+    def account(self, owner: str) -> Account:
+        """Return an owner's account, a new one if need be."""
+        account = self.accounts.get(owner)
+        if account is None:
+            account = self.accounts[owner] = Account()
+        return account
+
+    # -- steps -------------------------------------------------------------------------------
+
+    def hold(self, held: Held) -> None:
+        """Reserve."""
+        self.is_half_done = True
+        self.holds[held.facts.entry.call_id] = held
+        self._move_reserved(held, 1)
+        self.is_half_done = False
+
+    def unhold(self, held: Held) -> None:
+        """Give a reservation back."""
+        self.is_half_done = True
+        del self.holds[held.facts.entry.call_id]
+        self._move_reserved(held, -1)
+        self.is_half_done = False
+
+    def book(self, facts: Facts, payers: int, held: Held | None, state: int = 0) -> None:
+        """Enter a call in the ledger, in place of its hold."""
+        entry, timestamp_us, pico, reserved_pico, charge, fields = facts
+        self.make_room(charge)
+        label = self.label_code(fields)
+        reserved = NOTHING
+        if held is not None:
+            timestamp_us = held.facts.timestamp_us
+            held_pico, held_tokens, held_calls = held.facts.charge
+            reserved = (-held_pico, -held_tokens, -held_calls)
+        packed = self.entries.pack(entry, timestamp_us, pico, reserved_pico, label, payers, state)
+        self.is_half_done = True
+        self.entries.append(packed, timestamp_us, entry.call_id)
+        if held is not None:
+            del self.holds[entry.call_id]
+        for owner in self.payers[payers]:
+            self.account(owner).move(timestamp_us, charge, reserved)
+        self._add_total(timestamp_us, label, counts_of(entry, pico))
+        self.is_half_done = False
+
+    def rebook(self, row: int, record: Record, facts: Facts) -> None:
+        """Put another entry of the same call in its place and move the difference."""
+        entry, _, pico, reserved_pico, charge, fields = facts
+        self.make_room(charge)
+        label = self.label_code(fields)
+        timestamp_us, payers = record.timestamp_us, record.payers
+        old_charge, old_counts = self.entries.charge(row, record), self.entries.counts(row, record)
+        packed = self.entries.pack(entry, timestamp_us, pico, reserved_pico, label, payers, 0)
+        self.is_half_done = True
+        self.entries.replace(row, packed)
+        self._move_spent(payers, timestamp_us, _less(charge, old_charge))
+        self._add_total(timestamp_us, record.label, negative(old_counts))
+        self._add_total(timestamp_us, label, counts_of(entry, pico))
+        self.is_half_done = False
+
+    def unbook(self, row: int, record: Record) -> None:
+        """Take an entry out of the ledger: nothing was billed after all."""
+        charge, counts = self.entries.charge(row, record), self.entries.counts(row, record)
+        self.is_half_done = True
+        self.entries.set_flag(row, GONE)
+        self._move_spent(record.payers, record.timestamp_us, _less(NOTHING, charge))
+        self._add_total(record.timestamp_us, record.label, negative(counts))
+        self.is_half_done = False
+
+    # -- balances ----------------------------------------------------------------------------
+
+    def running(self, owner: str, span: Span) -> list[int]:
+        """Return spent and reserved in a span, and keep it running unless the span rolls."""
+        if span.is_rolling:
+            return self.summed(owner, span)
+        account = self.account(owner)
+        balance = account.kept.get((span.start_us, span.end_us))
+        if balance is None:
+            balance = self.summed(owner, span)
+            account.keep(span.start_us, span.end_us, balance)
+        return balance
+
+    def summed(self, owner: str, span: Span) -> list[int]:
+        """Return spent and reserved in a span, summed from the calls."""
+        start_us, end_us = span.start_us, CEILING if span.is_rolling else span.end_us
+        spent: list[int] = [0, 0, 0]
+        account = self.accounts.get(owner)
+        if account is not None:
+            first, end = start_us // MINUTE_US, -(-end_us // MINUTE_US)
+            spent = list(account.line.sum(first, end))
+            outside = ((first * MINUTE_US, start_us), (end_us, end * MINUTE_US))
+            for charge in (c for edge in outside for c in self._charges(owner, *edge)):
+                _add(spent, _less(NOTHING, charge))
+        reserved = [0, 0, 0]
+        for held in self.holds.values():
+            if start_us <= held.facts.timestamp_us < end_us and owner in self.payers[held.payers]:
+                _add(reserved, held.facts.charge)
+        return spent + reserved
+
+    def _charges(self, owner: str, start_us: int, end_us: int) -> Iterable[Charge]:
+        if start_us >= end_us:
+            return ()
+        return (
+            self.entries.charge(row, record)
+            for row, record in self.entries.between(start_us, end_us)
+            if owner in self.payers[record.payers]
+        )
+
+    # -- names that go, entries that go ------------------------------------------------------
+
+    def drop(self, owner: str) -> None:
+        """Forget what was charged to an owner; the entries stay."""
+        self.is_half_done = True
+        for code in self._payers_of.pop(owner, ()):
+            rest = tuple(name for name in self.payers[code] if name != owner)
+            self._payers_codes.pop(self.payers[code], None)
+            shared = self._payers_codes.setdefault(rest, code)
+            self.payers[code] = rest if shared == code else self.payers[shared]
+        self.accounts.pop(owner, None)
+        self.is_half_done = False
+
+    def rename_user(self, user_id: str, new_user_id: str) -> None:
+        """Put another name on a user's labels, holds and charges."""
+        owner, new_owner = user_owner(user_id), user_owner(new_user_id)
+        self.is_half_done = True
+        for code, label in enumerate(self.labels):
+            if label.user_id == user_id:
+                self._label_codes.pop(label, None)
+                self.labels[code] = label._replace(user_id=new_user_id)
+                self._label_codes.setdefault(self.labels[code], code)
+        for code in self._payers_of.pop(owner, ()):
+            renamed = tuple(new_owner if name == owner else name for name in self.payers[code])
+            self._payers_codes.pop(self.payers[code], None)
+            self.payers[code] = distinct(renamed)
+            self._payers_codes.setdefault(self.payers[code], code)
+            self._payers_of[new_owner].append(code)
+        for call_id, held in self.holds.items():
+            self.holds[call_id] = _renamed(held, user_id, new_user_id)
+        self._merge_gone(self.accounts.pop(owner, None), new_owner)
+        self.mend()
+
+    def _merge_gone(self, account: Account | None, owner: str) -> None:
+        if account is not None and account.gone is not None:
+            for minute, charge in account.gone:
+                self.account(owner).forget(minute * MINUTE_US, charge)
+
+    def drop_oldest(self, rows: int) -> None:
+        """Keep only the sums of the oldest entries."""
+        first = self.entries.first_row
+        going = list(self.entries.records(first, first + rows - rows % BLOCK))
+        self._forget(going)
+        self.entries.drop_oldest(rows)
+
+    def drop_before(self, before_us: int) -> int:
+        """Keep only the sums of the settled entries authorized before; return how many."""
+        kept = EntryColumns()
+        kept.first_row = self.entries.end_row  # whoever reads meanwhile sees no row twice
+        going = []
+        for row, record in self.entries.records(self.entries.first_row, self.entries.end_row):
+            if record.timestamp_us < before_us and not record.flags & LAPSED:
+                going.append((row, record))
+                continue
+            entry = self.entries.entry(row, record, self.labels[record.label])
+            cost, reserved = self.entries.cost_pico(record), self.entries.reserved_pico(record)
+            state, label, payers = record.flags & LAPSED, record.label, record.payers
+            packed = kept.pack(entry, record.timestamp_us, cost, reserved, label, payers, state)
+            kept.append(packed, record.timestamp_us, entry.call_id)
+        self._forget(going)
+        self.entries = kept
+        self.forgotten_before_us = max(before_us, self.forgotten_before_us or before_us)
+        return len(going)
+
+    def _forget(self, going: list[tuple[int, Record]]) -> None:
+        for row, record in going:
+            charge = self.entries.charge(row, record)
+            for owner in self.payers[record.payers]:
+                self.account(owner).forget(record.timestamp_us, charge)
+            key = _total_key(record.timestamp_us, record.label)
+            _add(self.gone_totals.setdefault(key, [0] * 6), self.entries.counts(row, record))
+
+    # -- agreement ---------------------------------------------------------------------------
+
+    def mend(self) -> None:
+        """Make all sums anew from the entries and holds."""
+        self.entries.reindex()
+        for call_id in [one for one in self.holds if self.entries.find(one) is not None]:
+            del self.holds[call_id]  # it was settled; only the hold's end was cut off
+        lines, self.totals = self._recomputed()
+        for owner in lines.keys() | self.accounts.keys():
+            account = self.account(owner)
+            account.line, account.kept = lines.get(owner, Timeline()), {}
+        self.is_half_done = False
+
+    def differences(self) -> list[str]:
+        """Return what does not agree with the entries and holds."""
+        lines, totals = self._recomputed()
+        found = []
+        for owner in sorted(lines.keys() | self.accounts.keys()):
+            account = self.accounts.get(owner) or Account()
+            if sorted(account.line) != sorted(lines.get(owner, Timeline())):
+                found.append(f"{owner}: the minutes do not add up to the entries")
+            for (start_us, end_us), balance in account.kept.items():
+                summed = self.summed(owner, Span(start_us, end_us))
+                if summed != balance:
+                    found.append(f"{owner}: balance {balance}, but its calls sum to {summed}")
+        for key in sorted(totals.keys() | self.totals.keys()):
+            kept, summed = self.totals.get(key, [0] * 6), totals.get(key, [0] * 6)
+            if kept != summed:
+                label = self.labels[key & (2**_LABEL_BITS - 1)]
+                found.append(f"total of {label}: {kept}, but its entries sum to {summed}")
+        return found
+
+    def _recomputed(self) -> tuple[dict[str, Timeline], dict[int, list[int]]]:
+        points: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0, 0])
+        totals = {key: list(counts) for key, counts in self.gone_totals.items()}
+        for owner, account in self.accounts.items():
+            for minute, charge in account.gone or ():
+                _add(points[(owner, minute)], charge)
+        for row, record in self.entries.records(self.entries.first_row, self.entries.end_row):
+            charge = self.entries.charge(row, record)
+            for owner in self.payers[record.payers]:
+                _add(points[(owner, record.timestamp_us // MINUTE_US)], charge)
+            key = _total_key(record.timestamp_us, record.label)
+            _add(totals.setdefault(key, [0] * 6), self.entries.counts(row, record))
+        lines: defaultdict[str, Timeline] = defaultdict(Timeline)
+        for (owner, minute), (pico, tokens, calls) in sorted(points.items()):
+            lines[owner].add(minute, pico, tokens, calls)
+        return dict(lines), totals
+
+    # -- sums --------------------------------------------------------------------------------
+
+    def total_rows(self, first_day: int, end_day: int) -> list[tuple[int, Label, Counts]]:
+        """Return the totals of these days."""
+        return [
+            (day, self.labels[key & (2**_LABEL_BITS - 1)], tuple(counts))
+            for key, counts in self.totals.items()
+            if first_day <= (day := key >> _LABEL_BITS) < end_day
+        ]
+
+    def make_room(self, charge: Charge) -> None:
+        """Raise `BudgetStoreError` before any sum could pass what 64 bits count to."""
+        turnover = self._turnover
+        pico, tokens = turnover[0] + abs(charge[0]), turnover[1] + charge[1]
+        if pico > _MOST or tokens > _MOST:
+            raise BudgetStoreError("the sum of all calls would pass what the store can count to")
+        turnover[0], turnover[1] = pico, tokens
+
+    def _move_reserved(self, held: Held, sign: int) -> None:
+        pico, tokens, calls = held.facts.charge
+        reserved = (sign * pico, sign * tokens, sign * calls)
+        for owner in self.payers[held.payers]:
+            account = self.accounts.get(owner)
+            if account is not None and account.kept:
+                account.move_kept(held.facts.timestamp_us, NOTHING, reserved)
+
+    def _move_spent(self, payers: int, timestamp_us: int, spent: Charge) -> None:
+        for owner in self.payers[payers]:
+            self.account(owner).move(timestamp_us, spent)
+
+    def _add_total(self, timestamp_us: int, label: int, counts: Counts) -> None:
+        key = _total_key(timestamp_us, label)
+        total = self.totals.get(key)
+        if total is None:
+            total = self.totals[key] = [0, 0, 0, 0, 0, 0]
+        total[0] += counts[0]
+        total[1] += counts[1]
+        total[2] += counts[2]
+        total[3] += counts[3]
+        total[4] += counts[4]
+        total[5] += counts[5]
+
+
+def _total_key(timestamp_us: int, label: int) -> int:
+    return (timestamp_us // DAY_US) << _LABEL_BITS | label
+
+
+def _add(sums: list[int], more: Iterable[int]) -> None:
+    for position, count in enumerate(more):
+        sums[position] += count
+
+
+def _less(charge: Charge, old: Charge) -> Charge:
+    return (charge[0] - old[0], charge[1] - old[1], charge[2] - old[2])
+
+
+def _renamed(held: Held, user_id: str, new_user_id: str) -> Held:
+    entry = held.facts.entry
+    if entry.user_id == user_id:
+        entry = replace(entry, user_id=new_user_id)
+    owner, new_owner = user_owner(user_id), user_owner(new_user_id)
+    owners = tuple(new_owner if name == owner else name for name in held.hold.owners)
+    hold = replace(held.hold, entry=entry, owners=owners)
+    return replace(held, hold=hold, facts=held.facts._replace(entry=entry))

@@ -1,0 +1,340 @@
+"""Entries as packed bytes: millions of them without an object for the garbage collector to visit.
+
+An entry is one record of fixed size and its two ids as text. Whatever does not fit (rare usage
+counts, very long ids) is kept beside it as an object.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import accumulate
+from struct import Struct
+from typing import NamedTuple
+
+from costtrace.entry import CostEntry
+from costtrace.money import Picodollars
+from costtrace.stores.rowindex import BLOCK, IdIndex, TimeIndex
+from costtrace.stores.rows import (
+    NO_RARE_COUNTS,
+    Charge,
+    Label,
+    build_entry,
+    check_text,
+    common_counts,
+    rare_counts,
+    usage_of,
+)
+from costtrace.usage import Usage
+
+LAPSED, GONE = 1, 2  # flags of a record: charged as its worst case; released late
+_UNPRICED, _RESERVED, _ANSWERED, _FIVE_MINUTES, _RARE, _HEX = 4, 8, 16, 32, 64, 128
+_RECORD = Struct("<qqqdQ7IHHHB")
+_MOST, _OFTEN = 2**32 - 1, 2**16 - 1
+
+
+class Record(NamedTuple):
+    """One record as it is packed."""
+
+    timestamp_us: int
+    pico: int
+    reserved_pico: int
+    duration_s: float
+    texts_at: int
+    label: int
+    payers: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    attempts: int
+    id_length: int
+    response_length: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rare:
+    """What a record has no room for."""
+
+    usage: Usage
+    attempts: int
+    gateway_cost_usd: Decimal | None
+    adjusts: str | None
+    id_length: int
+    response_length: int
+
+
+class Packed(NamedTuple):
+    """An entry as bytes, and what has no room there."""
+
+    record: bytes
+    texts: bytes
+    rare: _Rare | None
+
+
+class EntryColumns:
+    """The entries, by row number; numbers stay the same when old rows are dropped.
+
+    Not safe from several threads: the store's lock is around every call.
+    """
+
+    def __init__(self) -> None:
+        self.first_row = 0
+        self._records = bytearray()
+        self._texts = bytearray()
+        self._texts_dropped = 0
+        self._block_texts = array("Q")  # where the texts of each block of rows begin
+        self._rare: dict[int, _Rare] = {}
+        self._times = TimeIndex()
+        self._ids = IdIndex()
+
+    def __len__(self) -> int:
+        return len(self._records) // _RECORD.size
+
+    @property
+    def end_row(self) -> int:
+        """The row that the next entry gets."""
+        return self.first_row + len(self)
+
+    @property
+    def _texts_end(self) -> int:
+        return self._texts_dropped + len(self._texts)
+
+    def append(self, packed: Packed, timestamp_us: int, call_id: str) -> int:
+        """Add a packed entry and return its row."""
+        position = len(self)
+        row = self.first_row + position
+        if position // BLOCK >= len(self._block_texts):
+            self._block_texts.append(self._texts_end)
+        self._times.note(position, timestamp_us)
+        self._texts += packed.texts
+        if packed.rare is not None:
+            self._rare[row] = packed.rare
+        self._records += packed.record  # from here on it is an entry
+        self._ids.add(call_id, row)
+        return row
+
+    def replace(self, row: int, packed: Packed) -> None:
+        """Put another entry of the same call in a row."""
+        self._texts += packed.texts
+        if packed.rare is not None:
+            self._rare[row] = packed.rare
+        at = (row - self.first_row) * _RECORD.size
+        self._records[at : at + _RECORD.size] = packed.record
+
+    def set_flag(self, row: int, flag: int) -> None:
+        """Mark a row: `GONE` rows are no entries any more."""
+        at = (row - self.first_row + 1) * _RECORD.size - 1
+        self._records[at] |= flag
+
+    def record(self, row: int) -> Record:
+        """Return the numbers of a row."""
+        at = (row - self.first_row) * _RECORD.size
+        return Record._make(_RECORD.unpack_from(self._records, at))
+
+    def records(self, first: int, end: int) -> Iterator[tuple[int, Record]]:
+        """Yield the rows of a range that are entries, with their numbers."""
+        first, end = max(first, self.first_row), min(end, self.end_row)
+        size, base = _RECORD.size, self.first_row
+        packed = self._records[(first - base) * size : (end - base) * size]
+        for row, numbers in enumerate(_RECORD.iter_unpack(packed), first):
+            if not numbers[-1] & GONE:
+                yield row, Record._make(numbers)
+
+    def between(self, start_us: int, end_us: int) -> Iterator[tuple[int, Record]]:
+        """Yield the entries authorized in a stretch of time."""
+        for block in self._times.overlapping(start_us, end_us):
+            first = self.first_row + block * BLOCK
+            for row, record in self.records(first, first + BLOCK):
+                if start_us <= record.timestamp_us < end_us:
+                    yield row, record
+
+    def find(self, call_id: str) -> int | None:
+        """Return the row of a call."""
+        for row in self._ids.candidates(call_id):
+            record = self.record(row)
+            if not record.flags & GONE and self.call_id(row, record) == call_id:
+                return row
+        return None
+
+    def call_id(self, row: int, record: Record) -> str:
+        """Return the id of the call in this row."""
+        return self._ids_of(row, record)[0]
+
+    def response_id(self, row: int, record: Record) -> str | None:
+        """Return the id of the answer in this row."""
+        return self._ids_of(row, record)[1]
+
+    def charge(self, row: int, record: Record) -> Charge:
+        """Return what the entry took from each of its owners."""
+        usage = self._usage(row, record)
+        return (record.pico, usage.total_tokens, int(self.is_call(row, record)))
+
+    def counts(self, row: int, record: Record) -> tuple[int, ...]:
+        """Return what the entry adds to the total of its group."""
+        is_call = self.is_call(row, record)
+        unpriced = is_call and bool(record.flags & _UNPRICED)
+        sent, generated = record.input_tokens, record.output_tokens
+        if record.flags & _RARE:
+            usage = self._rare[row].usage
+            sent, generated = usage.input_tokens, usage.output_tokens
+        return (1, int(is_call), sent, generated, record.pico, int(unpriced))
+
+    def is_call(self, row: int, record: Record) -> bool:
+        """Return whether the entry is a call, not a correction of one."""
+        return not record.flags & _RARE or self._rare[row].adjusts is None
+
+    def cost_pico(self, record: Record) -> Picodollars | None:
+        """Return the cost, None if unknown."""
+        return None if record.flags & _UNPRICED else record.pico
+
+    def reserved_pico(self, record: Record) -> Picodollars | None:
+        """Return what was reserved for the call, None if nothing was."""
+        return record.reserved_pico if record.flags & _RESERVED else None
+
+    def entry(self, row: int, record: Record, label: Label) -> CostEntry:
+        """Put the entry of a row together."""
+        rare = self._rare[row] if record.flags & _RARE else None
+        call_id, response_id = self._ids_of(row, record)
+        return build_entry(
+            label,
+            call_id=call_id,
+            timestamp_us=record.timestamp_us,
+            cost_pico=self.cost_pico(record),
+            usage=self._usage(row, record),
+            reserved_pico=self.reserved_pico(record),
+            duration_s=None if math.isnan(record.duration_s) else record.duration_s,
+            attempts=rare.attempts if rare else record.attempts,
+            response_id=response_id,
+            gateway_cost_usd=rare.gateway_cost_usd if rare else None,
+            adjusts=rare.adjusts if rare else None,
+        )
+
+    def drop_oldest(self, rows: int) -> int:
+        """Let go of about that many of the oldest rows; return how many it were."""
+        rows -= rows % BLOCK
+        if rows <= 0:
+            return 0
+        for row, record in self.records(self.first_row, self.first_row + rows):
+            self._ids.remove(self.call_id(row, record), row)
+            self._rare.pop(row, None)
+        blocks = rows // BLOCK
+        kept = self._block_texts[blocks] if rows < len(self) else self._texts_end
+        del self._texts[: kept - self._texts_dropped]
+        del self._block_texts[:blocks]
+        del self._records[: rows * _RECORD.size]
+        self._texts_dropped = kept
+        self._times.drop(blocks)
+        self.first_row += rows
+        return rows
+
+    def reindex(self) -> None:
+        """Find every call's row again, after a step that was broken off."""
+        self._times = TimeIndex()
+        self._ids = IdIndex()
+        starts = []
+        for row in range(self.first_row, self.end_row):
+            record = self.record(row)
+            self._times.note(row - self.first_row, record.timestamp_us)
+            if (row - self.first_row) % BLOCK == 0:
+                starts.append(record.texts_at)
+            starts[-1] = min(starts[-1], record.texts_at)
+            if not record.flags & GONE:
+                self._ids.add(self.call_id(row, record), row)
+        # A record that was replaced has its texts at the end: no block begins after its successors.
+        self._block_texts = array("Q", reversed(list(accumulate(reversed(starts), min))))
+
+    def pack(
+        self,
+        entry: CostEntry,
+        timestamp_us: int,
+        pico: Picodollars | None,
+        reserved_pico: Picodollars | None,
+        label: int,
+        payers: int,
+        flags: int,
+    ) -> Packed:
+        """Return the entry as bytes for the next `append` or `replace`; changes nothing yet."""
+        texts, id_length, flags = _texts(entry, flags)
+        response_length = len(texts) - id_length
+        usage, attempts = entry.usage, entry.attempts
+        common = common_counts(usage)
+        rest = rare_counts(usage)
+        if rest != NO_RARE_COUNTS:
+            is_usual = rest[0] == common[3] and rest[1:] == NO_RARE_COUNTS[1:]
+            flags |= _FIVE_MINUTES if is_usual else _RARE
+        gateway_cost_usd, adjusts = entry.gateway_cost_usd, entry.adjusts
+        rare = None
+        if (
+            flags & _RARE
+            or max(common) > _MOST
+            or max(attempts, id_length, response_length) > _OFTEN
+            or gateway_cost_usd is not None
+            or adjusts is not None
+        ):
+            flags |= _RARE
+            rare = _Rare(usage, attempts, gateway_cost_usd, adjusts, id_length, response_length)
+            common = tuple(min(count, _MOST) for count in common)
+            attempts = min(attempts, _OFTEN)
+            id_length, response_length = min(id_length, _OFTEN), min(response_length, _OFTEN)
+        if pico is None:
+            flags |= _UNPRICED
+        if reserved_pico is not None:
+            flags |= _RESERVED
+        record = _RECORD.pack(
+            timestamp_us,
+            pico or 0,
+            reserved_pico or 0,
+            math.nan if entry.duration_s is None else entry.duration_s,
+            self._texts_end,
+            label,
+            payers,
+            *common,
+            attempts,
+            id_length,
+            response_length,
+            flags,
+        )
+        return Packed(record, texts, rare)
+
+    def _usage(self, row: int, record: Record) -> Usage:
+        if record.flags & _RARE:
+            return self._rare[row].usage
+        common = record[7:12]
+        if record.flags & _FIVE_MINUTES:
+            return usage_of(common, {"cache_write_5m_tokens": record.cache_write_tokens})
+        return usage_of(common)
+
+    def _ids_of(self, row: int, record: Record) -> tuple[str, str | None]:
+        id_length, response_length = record.id_length, record.response_length
+        if record.flags & _RARE:
+            rare = self._rare[row]
+            id_length, response_length = rare.id_length, rare.response_length
+        at = record.texts_at - self._texts_dropped
+        text = bytes(self._texts[at : at + id_length + response_length])
+        call_id = text[:id_length].hex() if record.flags & _HEX else text[:id_length].decode()
+        return call_id, text[id_length:].decode() if record.flags & _ANSWERED else None
+
+
+def _texts(entry: CostEntry, flags: int) -> tuple[bytes, int, int]:
+    """Return both ids as bytes, the length of the first, and the flags that tell of them."""
+    call_id, response_id = entry.call_id, entry.response_id
+    texts = b""
+    if len(call_id) == 32:  # as hexadecimal digits they take half of their length
+        try:
+            texts = bytes.fromhex(call_id)
+        except ValueError:
+            texts = b""
+    if texts and texts.hex() == call_id:
+        flags |= _HEX
+    else:
+        texts = check_text(call_id, "call_id").encode()
+    if response_id is None:
+        return texts, len(texts), flags
+    answer = check_text(response_id, "response_id").encode()
+    return texts + answer, len(texts), flags | _ANSWERED

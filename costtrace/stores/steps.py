@@ -1,0 +1,405 @@
+"""The steps of the protocol in SQL. Each is called inside of a transaction that alone may write.
+
+A step checks all that it can before it changes anything; what it cannot check beforehand, the
+database refuses, and the transaction is rolled back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, TypeAlias
+
+from costtrace.stores.base import Balance, Crossing, Hold, Limit, Refusal, Span, Watch
+from costtrace.stores.calls import (
+    CALL_COLUMNS,
+    COST,
+    LABEL,
+    PAYERS,
+    TIMESTAMP,
+    Values,
+    call_values,
+    charge_from,
+    counts_from,
+    entry_from,
+)
+from costtrace.stores.grouping import counts_of, negative
+from costtrace.stores.rows import (
+    CEILING,
+    DAY_US,
+    MINUTE_US,
+    NOTHING,
+    Charge,
+    Facts,
+    Label,
+    balance_of,
+    check_text,
+    checked_label,
+    conflict,
+    distinct,
+    facts_of,
+    from_us,
+    label_digest,
+    label_from_row,
+    lapsed_grade,
+    lease_us,
+    payers_digest,
+    refusal,
+)
+
+KEPT_SPANS = 16
+"""Running balances of one owner; the span that ended first makes room."""
+
+_COLUMNS = ", ".join(CALL_COLUMNS)
+_MARKS = ", ".join("?" * len(CALL_COLUMNS))
+_LABEL_COLUMNS = ", ".join(Label._fields)
+
+FIND_HOLD = f"SELECT {_COLUMNS} FROM hold WHERE call_id = ?"
+ADD_HOLD = f"INSERT INTO hold ({_COLUMNS}, lease_until_us, process) VALUES ({_MARKS}, ?, ?)"
+DELETE_HOLD = "DELETE FROM hold WHERE call_id = ?"
+DUE_HOLDS = f"""
+    SELECT {_COLUMNS} FROM hold WHERE lease_until_us <= ? ORDER BY lease_until_us LIMIT ?"""
+RENEW = "UPDATE hold SET lease_until_us = ? WHERE process = ? AND lease_until_us > ?"
+
+FIND_ENTRY = f"SELECT {_COLUMNS}, id, is_lapsed FROM entry WHERE call_id = ?"
+ADD_ENTRY = f"INSERT INTO entry ({_COLUMNS}, is_lapsed) VALUES ({_MARKS}, ?)"
+REPLACE_ENTRY = f"""
+    UPDATE entry SET ({_COLUMNS}, is_lapsed) = ({_MARKS}, 0) WHERE id = ?"""
+DELETE_ENTRY = "DELETE FROM entry WHERE id = ?"
+
+FIND_LABEL = "SELECT id FROM label WHERE digest = ?"
+ADD_LABEL = f"""
+    INSERT INTO label (digest, {_LABEL_COLUMNS})
+    VALUES (?, {", ".join("?" * len(Label._fields))}) RETURNING id"""
+READ_LABEL = f"SELECT {_LABEL_COLUMNS} FROM label WHERE id = ?"
+FIND_PAYERS = "SELECT id FROM payers WHERE digest = ?"
+ADD_PAYERS = "INSERT INTO payers (digest) VALUES (?) RETURNING id"
+ADD_PAYER = "INSERT INTO payer (payers_id, owner_id) VALUES (?, ?)"
+OWNERS_OF = "SELECT owner_id FROM payer WHERE payers_id = ? ORDER BY owner_id"
+FIND_OWNER = "SELECT id FROM owner WHERE name = ?"
+ADD_OWNER = "INSERT INTO owner (name) VALUES (?) RETURNING id"
+
+ADD_TO_TOTAL = """
+    INSERT INTO total VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (day, label_id, is_gone) DO UPDATE SET
+        entries = total.entries + excluded.entries,
+        calls = total.calls + excluded.calls,
+        prompt_tokens = total.prompt_tokens + excluded.prompt_tokens,
+        completion_tokens = total.completion_tokens + excluded.completion_tokens,
+        cost_pico = total.cost_pico + excluded.cost_pico,
+        unpriced_calls = total.unpriced_calls + excluded.unpriced_calls"""
+ADD_TO_MINUTE = """
+    INSERT INTO minute VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (owner_id, minute, is_gone) DO UPDATE SET
+        spent_pico = minute.spent_pico + excluded.spent_pico,
+        spent_tokens = minute.spent_tokens + excluded.spent_tokens,
+        spent_calls = minute.spent_calls + excluded.spent_calls"""
+ADD_TO_BALANCES = """
+    UPDATE balance SET
+        spent_pico = spent_pico + ?, spent_tokens = spent_tokens + ?,
+        spent_calls = spent_calls + ?, reserved_pico = reserved_pico + ?,
+        reserved_tokens = reserved_tokens + ?, reserved_calls = reserved_calls + ?
+    WHERE owner_id = ? AND start_us <= ? AND end_us > ?"""
+
+_BALANCE = """
+    spent_pico, spent_tokens, spent_calls, reserved_pico, reserved_tokens, reserved_calls"""
+FIND_BALANCE = f"""
+    SELECT {_BALANCE} FROM balance WHERE owner_id = ? AND start_us = ? AND end_us = ?"""
+ADD_BALANCE = f"""
+    INSERT INTO balance (owner_id, start_us, end_us, {_BALANCE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    """
+COUNT_BALANCES = "SELECT count(*) FROM balance WHERE owner_id = ?"
+OLDEST_BALANCE = """
+    SELECT start_us, end_us FROM balance WHERE owner_id = ? ORDER BY end_us, start_us LIMIT 1"""
+DELETE_BALANCE = "DELETE FROM balance WHERE owner_id = ? AND start_us = ? AND end_us = ?"
+SUM_MINUTES = """
+    SELECT coalesce(sum(spent_pico), 0), coalesce(sum(spent_tokens), 0),
+        coalesce(sum(spent_calls), 0)
+    FROM minute WHERE owner_id = ? AND minute >= ? AND minute < ?"""
+_SUM_CALLS = """
+    SELECT coalesce(sum(cost_pico), 0), coalesce(sum(input_tokens + output_tokens), 0),
+        coalesce(sum(CASE WHEN adjusts IS NULL THEN 1 ELSE 0 END), 0)
+    FROM {table} WHERE timestamp_us >= ? AND timestamp_us < ? AND EXISTS (
+        SELECT 1 FROM payer WHERE payer.payers_id = {table}.payers_id AND owner_id = ?)"""
+SUM_ENTRIES = _SUM_CALLS.format(table="entry")
+SUM_HOLDS = _SUM_CALLS.format(table="hold")
+
+FIND_ALERT = "SELECT 1 FROM alert WHERE key = ?"
+ADD_ALERT = "INSERT INTO alert VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)"
+UNDELIVERED = """
+    SELECT key, owner, start_us, end_us, is_rolling, threshold_pico, spent_pico
+    FROM alert WHERE is_delivered = 0 AND handed_out_us <= ? ORDER BY handed_out_us, key"""
+HAND_OUT = "UPDATE alert SET handed_out_us = ? WHERE key = ?"
+DELIVERED = "UPDATE alert SET is_delivered = 1 WHERE key = ?"
+
+READ_META = "SELECT value FROM meta WHERE name = ?"
+
+
+class Rows(Protocol):
+    """What a driver answers with."""
+
+    @property
+    def rowcount(self) -> int:
+        """Return how many rows the statement changed."""
+
+    def fetchone(self) -> Any:
+        """Return the next row, None after the last."""
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows."""
+
+
+Run: TypeAlias = Callable[[str, tuple[Any, ...]], Rows]
+"""Executes one statement with `?` for its values."""
+
+
+class Steps:
+    """The steps that change something."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def reserve(self, hold: Hold, facts: Facts, now_us: int) -> Refusal | None:
+        """Hold the worst case on every owner, or on none if a limit would be passed."""
+        if self._is_held(hold, facts):
+            return None
+        self.lapse(now_us, 64)
+        for limit in hold.limits:
+            refused = self._refusal(limit, facts.charge)
+            if refused is not None:
+                return refused
+        label_id, payers_id = self._label_id(facts.label), self._payers_id(hold.owners)
+        values = call_values(facts, facts.timestamp_us, label_id, payers_id)
+        lease_until_us = now_us + lease_us(hold.lease_s)
+        self._run(ADD_HOLD, (*values, lease_until_us, check_text(hold.process, "process")))
+        self._move(payers_id, facts.timestamp_us, NOTHING, facts.charge)
+        return None
+
+    def settle(
+        self,
+        facts: Facts,
+        owners: tuple[str, ...],
+        watches: Sequence[Watch],
+        now_us: int,
+        amend: bool,
+    ) -> list[Crossing]:
+        """Replace the call's hold, or its provisional charge, by what it did cost."""
+        call_id = check_text(facts.entry.call_id, "call_id")
+        held = self._run(FIND_HOLD, (call_id,)).fetchone()
+        if held is not None:
+            self._book(facts, held[TIMESTAMP], held[PAYERS], held)
+        elif (known := self._run(FIND_ENTRY, (call_id,)).fetchone()) is not None:
+            is_lapsed = known[-1]
+            if not amend and not is_lapsed:
+                if known[COST] == facts.pico:
+                    return []
+                raise conflict(call_id, "is settled already, with another cost")
+            self._rebook(facts, known)
+        else:
+            self._check_age(call_id, facts.timestamp_us)
+            self._book(facts, facts.timestamp_us, self._payers_id(owners), None)
+        return self._crossings(watches, now_us)
+
+    def release(self, call_id: str) -> bool:
+        """Give a hold, or a provisional charge, back."""
+        held = self._run(FIND_HOLD, (check_text(call_id, "call_id"),)).fetchone()
+        if held is not None:
+            self._run(DELETE_HOLD, (call_id,))
+            self._move(held[PAYERS], held[TIMESTAMP], NOTHING, _less(NOTHING, charge_from(held)))
+            return True
+        known = self._run(FIND_ENTRY, (call_id,)).fetchone()
+        if known is None or not known[-1]:
+            return False
+        self._run(DELETE_ENTRY, (known[-2],))
+        self._move(known[PAYERS], known[TIMESTAMP], _less(NOTHING, charge_from(known)))
+        self._add_total(known[TIMESTAMP], known[LABEL], negative(counts_from(known)))
+        return True
+
+    def renew(self, process: str, lease_s: float, now_us: int) -> int:
+        """Put off the lapse of a process's holds that still stand."""
+        until_us = now_us + lease_us(lease_s)
+        return self._run(RENEW, (until_us, process, now_us)).rowcount
+
+    def lapse(self, now_us: int, at_most: int) -> int:
+        """Charge holds whose lease has run out as their worst case."""
+        due = self._run(DUE_HOLDS, (now_us, at_most)).fetchall()
+        for held in due:
+            label = label_from_row(self._run(READ_LABEL, (held[LABEL],)).fetchone())
+            entry = entry_from(held, label)
+            facts = facts_of(replace(entry, grade=lapsed_grade(entry)))
+            self._book(facts, held[TIMESTAMP], held[PAYERS], held, is_lapsed=True)
+        return len(due)
+
+    def undelivered(self, now_us: int, older_than_s: float) -> list[Crossing]:
+        """Hand out alerts that were handed out longer ago than this and never delivered."""
+        found = []
+        due_us = now_us - int(older_than_s * 1_000_000)
+        for row in self._run(UNDELIVERED, (due_us,)).fetchall():
+            key, owner, start_us, end_us, is_rolling, threshold_pico, spent_pico = row
+            self._run(HAND_OUT, (now_us, key))
+            watch = Watch(owner, Span(start_us, end_us, bool(is_rolling)), threshold_pico, key)
+            found.append(Crossing(watch, spent_pico))
+        return found
+
+    def delivered(self, keys: Sequence[str]) -> None:
+        """Note that these alerts have been sent."""
+        for key in keys:
+            self._run(DELIVERED, (key,))
+
+    # -- sums --------------------------------------------------------------------------------
+
+    def balance(self, owner: str, span: Span) -> Balance:
+        """Return what the owner has spent and reserved in the span; changes nothing."""
+        found = self._run(FIND_OWNER, (check_text(owner, "owner"),)).fetchone()
+        if found is None:
+            return Balance()
+        if not span.is_rolling:
+            kept = self._run(FIND_BALANCE, (found[0], span.start_us, span.end_us)).fetchone()
+            if kept is not None:
+                return balance_of(kept[:3], kept[3:])
+        return self.summed(found[0], span)
+
+    def summed(self, owner_id: int, span: Span) -> Balance:
+        """Return what the owner has spent and reserved in the span, summed from the calls."""
+        start_us, end_us = span.start_us, CEILING if span.is_rolling else span.end_us
+        first, end = start_us // MINUTE_US, -(-end_us // MINUTE_US)
+        spent: Charge = tuple(self._run(SUM_MINUTES, (owner_id, first, end)).fetchone())
+        for edge in ((first * MINUTE_US, start_us), (end_us, end * MINUTE_US)):
+            if edge[0] < edge[1]:  # calls of the first and the last minute, outside of the span
+                spent = _less(spent, self._run(SUM_ENTRIES, (*edge, owner_id)).fetchone())
+        reserved = self._run(SUM_HOLDS, (start_us, end_us, owner_id)).fetchone()
+        return balance_of(spent, reserved)
+
+    def running(self, owner: str, span: Span) -> Balance:
+        """Return the balance, and keep it running unless the span rolls."""
+        if span.is_rolling:
+            return self.balance(owner, span)
+        owner_id = self._owner_id(owner)
+        key = (owner_id, span.start_us, span.end_us)
+        kept = self._run(FIND_BALANCE, key).fetchone()
+        if kept is not None:
+            return balance_of(kept[:3], kept[3:])
+        balance = self.summed(owner_id, span)
+        if self._run(COUNT_BALANCES, (owner_id,)).fetchone()[0] >= KEPT_SPANS:
+            oldest = self._run(OLDEST_BALANCE, (owner_id,)).fetchone()
+            self._run(DELETE_BALANCE, (owner_id, *oldest))
+        spent = (balance.spent_pico, balance.spent_tokens, balance.spent_calls)
+        reserved = (balance.reserved_pico, balance.reserved_tokens, balance.reserved_calls)
+        self._run(ADD_BALANCE, (*key, *spent, *reserved))
+        return balance
+
+    # -- parts of steps ----------------------------------------------------------------------
+
+    def _is_held(self, hold: Hold, facts: Facts) -> bool:
+        """Return whether this very hold stands; raises if the id stands for another call."""
+        call_id = hold.entry.call_id
+        held = self._run(FIND_HOLD, (check_text(call_id, "call_id"),)).fetchone()
+        if held is None:
+            if self._run(FIND_ENTRY, (call_id,)).fetchone() is not None:
+                raise conflict(call_id, "is settled or lapsed already")
+            self._check_age(call_id, facts.timestamp_us)
+            return False
+        if charge_from(held) != facts.charge or held[PAYERS] != self._payers_id(hold.owners):
+            raise conflict(call_id, "is held already, with another amount or other owners")
+        return True
+
+    def _refusal(self, limit: Limit, charge: Charge) -> Refusal | None:
+        return refusal(limit, self.running(limit.owner, limit.span), charge)
+
+    def _book(
+        self,
+        facts: Facts,
+        timestamp_us: int,
+        payers_id: int,
+        held: Values | None,
+        is_lapsed: bool = False,
+    ) -> None:
+        """Enter a call in the ledger, in place of its hold."""
+        label_id = self._label_id(facts.label)
+        values = call_values(facts, timestamp_us, label_id, payers_id)
+        self._run(ADD_ENTRY, (*values, int(is_lapsed)))
+        reserved = NOTHING
+        if held is not None:
+            self._run(DELETE_HOLD, (facts.entry.call_id,))
+            reserved = _less(NOTHING, charge_from(held))
+        self._move(payers_id, timestamp_us, facts.charge, reserved)
+        self._add_total(timestamp_us, label_id, counts_of(facts.entry, facts.pico))
+
+    def _rebook(self, facts: Facts, known: Values) -> None:
+        """Put another entry of the same call in its place and move the difference."""
+        timestamp_us, payers_id = known[TIMESTAMP], known[PAYERS]
+        label_id = self._label_id(facts.label)
+        values = call_values(facts, timestamp_us, label_id, payers_id)
+        self._run(REPLACE_ENTRY, (*values, known[-2]))
+        self._move(payers_id, timestamp_us, _less(facts.charge, charge_from(known)))
+        self._add_total(timestamp_us, known[LABEL], negative(counts_from(known)))
+        self._add_total(timestamp_us, label_id, counts_of(facts.entry, facts.pico))
+
+    def _move(
+        self, payers_id: int, timestamp_us: int, spent: Charge, reserved: Charge = NOTHING
+    ) -> None:
+        """Add to what is spent and reserved on every owner."""
+        for (owner_id,) in self._run(OWNERS_OF, (payers_id,)).fetchall():
+            if spent != NOTHING:
+                self._run(ADD_TO_MINUTE, (owner_id, timestamp_us // MINUTE_US, 0, *spent))
+            moved = (*spent, *reserved, owner_id, timestamp_us, timestamp_us)
+            self._run(ADD_TO_BALANCES, moved)
+
+    def _add_total(self, timestamp_us: int, label_id: int, counts: Sequence[int]) -> None:
+        self._run(ADD_TO_TOTAL, (timestamp_us // DAY_US, label_id, 0, *counts))
+
+    def _crossings(self, watches: Sequence[Watch], now_us: int) -> list[Crossing]:
+        crossed = []
+        for watch in watches:
+            if self._run(FIND_ALERT, (check_text(watch.key, "a watch's key"),)).fetchone():
+                continue
+            spent_pico = self.running(watch.owner, watch.span).spent_pico
+            if spent_pico >= watch.threshold_pico:
+                span = watch.span
+                where = (span.start_us, span.end_us, int(span.is_rolling))
+                found = (watch.key, watch.owner, *where, watch.threshold_pico, spent_pico, now_us)
+                self._run(ADD_ALERT, found)
+                crossed.append(Crossing(watch, spent_pico))
+        return crossed
+
+    def _check_age(self, call_id: str, timestamp_us: int) -> None:
+        pruned = self._run(READ_META, ("pruned_before_us",)).fetchone()
+        if pruned is not None and timestamp_us < int(pruned[0]):
+            raise conflict(
+                call_id,
+                f"is of {from_us(timestamp_us)}, but calls from before {from_us(int(pruned[0]))} "
+                f"are no longer kept: it may have been counted already",
+            )
+
+    # -- names -------------------------------------------------------------------------------
+
+    def _label_id(self, fields: tuple[object, ...]) -> int:
+        digest = label_digest(fields)
+        found = self._run(FIND_LABEL, (digest,)).fetchone()
+        if found is None:
+            label = checked_label(fields)
+            *plain, streamed, call_path, tags = label
+            values = (digest, *plain, int(streamed), json.dumps(call_path), json.dumps(tags))
+            found = self._run(ADD_LABEL, values).fetchone()
+        return int(found[0])
+
+    def _payers_id(self, owners: tuple[str, ...]) -> int:
+        owners = distinct(owners)
+        digest = payers_digest(owners)
+        found = self._run(FIND_PAYERS, (digest,)).fetchone()
+        if found is None:
+            found = self._run(ADD_PAYERS, (digest,)).fetchone()
+            for owner in owners:
+                self._run(ADD_PAYER, (found[0], self._owner_id(owner)))
+        return int(found[0])
+
+    def _owner_id(self, owner: str) -> int:
+        found = self._run(FIND_OWNER, (check_text(owner, "an owner"),)).fetchone()
+        if found is None:
+            found = self._run(ADD_OWNER, (owner,)).fetchone()
+        return int(found[0])
+
+
+def _less(charge: Charge, old: Sequence[int]) -> Charge:
+    return (charge[0] - old[0], charge[1] - old[1], charge[2] - old[2])
