@@ -1,0 +1,70 @@
+"""Who pays: scopes, where a piece of work stands among them, and how they follow the work.
+
+`enter()` and `leave()` stand in a `Scope`; `current()` tells which, from any thread or task.
+What takes a scope elsewhere (`carry`, `Step`, `encode`, ...) is loaded when first needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from costtrace.scopes import lifecycle
+from costtrace.scopes.leaf import Stay, Visit, current, enter, leave
+from costtrace.scopes.lifecycle import active, pin, register, unpin, unregister
+from costtrace.scopes.scope import Scope
+
+if TYPE_CHECKING:
+    from costtrace.scopes.binding import carry
+    from costtrace.scopes.handoff import Handoff, HandoffError, decode, encode
+    from costtrace.scopes.steps import Step, drive, drive_async
+
+__all__ = [
+    "Handoff",
+    "HandoffError",
+    "Scope",
+    "Stay",
+    "Step",
+    "Visit",
+    "active",
+    "carry",
+    "current",
+    "decode",
+    "drive",
+    "drive_async",
+    "encode",
+    "enter",
+    "leave",
+    "pin",
+    "register",
+    "unpin",
+    "unregister",
+]
+
+_LAZY = {
+    "Handoff": "handoff",
+    "HandoffError": "handoff",
+    "Step": "steps",
+    "carry": "binding",
+    "decode": "handoff",
+    "drive": "steps",
+    "drive_async": "steps",
+    "encode": "handoff",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+
+
+def _follow() -> None:
+    import_module(f"{__name__}.carriers").follow()
+
+
+def _unfollow() -> None:
+    import_module(f"{__name__}.carriers").unfollow()
+
+
+lifecycle.follow, lifecycle.unfollow = _follow, _unfollow

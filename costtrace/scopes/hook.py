@@ -1,0 +1,59 @@
+"""One attribute of somebody else's class or module, replaced while scopes are open."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, Final
+
+_ABSENT: Final = object()  # the attribute was inherited: restoring is deleting
+
+# What each of our wrappers replaced, also after it was left below another tool's wrapper.
+_replaced: Final[weakref.WeakKeyDictionary[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+class Hook:
+    """Puts `make(original)` in the place of `owner.name`; takes off itself, and only itself.
+
+    Where another tool wrapped ours meanwhile, it stays below as a pass-through: it acts only
+    where a scope is open. One that comes to light again later is replaced, not wrapped.
+    """
+
+    def __init__(self, owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
+        self._owner = owner
+        self._name = name
+        self._make = make
+        self._put: Any = _ABSENT
+        self._before: Any = _ABSENT
+
+    def install(self) -> bool:
+        """Put the wrapper in place; False where the owner has no such attribute (yet)."""
+        before = vars(self._owner).get(self._name, _ABSENT)
+        while before is not _ABSENT and _function(before) in _replaced:
+            before = _replaced[_function(before)]
+        raw = getattr(self._owner, self._name, None) if before is _ABSENT else before
+        if raw is None:
+            return False
+        original = _function(raw)
+        wrapper = functools.wraps(original)(self._make(original))
+        self._before = before
+        self._put = classmethod(wrapper) if isinstance(before, classmethod) else wrapper
+        _replaced[wrapper] = before
+        setattr(self._owner, self._name, self._put)
+        return True
+
+    def remove(self) -> None:
+        """Restore what was there, unless somebody wrapped ours: that is not ours to take off."""
+        if vars(self._owner).get(self._name) is not self._put:
+            return
+        if self._before is _ABSENT:
+            delattr(self._owner, self._name)
+        else:
+            setattr(self._owner, self._name, self._before)
+
+
+def _function(raw: Any) -> Any:
+    inner = getattr(raw, "__func__", raw) if isinstance(raw, classmethod) else raw
+    return inner if isinstance(inner, FunctionType) or callable(inner) else raw
