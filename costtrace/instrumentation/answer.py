@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from costtrace.entry import Status
 from costtrace.instrumentation.call import Call
+from costtrace.instrumentation.failure import (
+    attempts_of,
+    has_status,
+    is_transport_error,
+    was_never_sent,
+)
 from costtrace.instrumentation.faults import guard
+from costtrace.instrumentation.known import remember
 from costtrace.instrumentation.outgoing import Outgoing
-from costtrace.instrumentation.raw import watch_raw
-from costtrace.instrumentation.stream import AsyncWatchedEvents, WatchedEvents, watch_bytes
+from costtrace.instrumentation.raw import body_reader, read_body, watch_body
+from costtrace.instrumentation.stream import is_stream, watch_events
 from costtrace.instrumentation.watch import StreamWatch
+from costtrace.providers import Part, Reading
 
-NEVER_SENT = {
-    "ConnectError",
-    "ConnectTimeout",
-    "PoolTimeout",
-    "ProxyError",
-    "UnsupportedProtocol",
-    "InvalidURL",
-    "LocalProtocolError",
-}
-"""Failures of HTTP libraries, by name, that come before anything could be billed."""
-RETRY_COUNT = "x-stainless-retry-count"
 _without_usage_option: set[str] = set()
 
 
@@ -38,12 +37,17 @@ class AnswerHook:
         self._hides_usage = False
         self._watch: StreamWatch | None = None
         self._has_returned = False
+        self._answers: list[Any] = []
 
     def install(self) -> None:
         """Take the place of the options' own parser, and ask a stream for its usage."""
         with guard("prepare a request"):
-            self._ask_for_usage()
             self._outgoing.options.post_parser = self
+            self._ask_for_usage()
+
+    def install_late(self) -> None:
+        """Take the place of the options' own parser when the answer has come already."""
+        self._outgoing.options.post_parser = self
 
     def __call__(self, answer: Any) -> Any:
         with guard("read an answer"):
@@ -51,15 +55,18 @@ class AnswerHook:
         return self._inner(answer) if callable(self._inner) else answer
 
     def answered(self, response: Any, retries: Any) -> None:
-        """An answer has come, after so many retries."""
+        """An answer has come, after so many retries; middleware also shows refusals here."""
+        if getattr(response, "status_code", 200) >= 400:
+            return
         self.call.is_answered = True
+        self._answers.append(response)
         if isinstance(retries, int):
             self.call.attempts = max(self.call.attempts, retries + 1)
 
     def retried(self, headers: Any, error: BaseException | None) -> None:
         """An attempt has failed and is followed by another; without headers, nobody answered."""
         self.call.attempts += 1
-        if headers is None and not _was_never_sent(error):
+        if headers is None and not was_never_sent(error):
             self.call.unknown_attempts += 1
 
     def returned(self, returned: Any) -> None:
@@ -69,13 +76,11 @@ class AnswerHook:
             if self._watch is not None:
                 return
             if self.call.reading is not None:
-                self.call.settle(self.call.reading)
-                return
-            http = getattr(returned, "http_response", None)
-            if http is None:
-                self.call.settle(self.call.provider.read(self.call.request, returned))
-                return
-            self._watch = watch_raw(http, self.call)
+                self._settle(self.call.reading)
+            elif (http := _http_of(returned)) is not None:
+                self._see_raw(http)
+            else:
+                self._settle(self.call.provider.read(self.call.request, returned))
 
     def failed(self, error: BaseException) -> None:
         """`request` has raised: find out what that may have cost."""
@@ -84,18 +89,18 @@ class AnswerHook:
 
     def _settle_failed(self, error: BaseException) -> None:
         call = self.call
-        call.attempts = max(call.attempts, _attempts_of(error))
+        call.attempts = max(call.attempts, attempts_of(error))
         if call.reading is not None:
-            call.settle(call.reading, "raised")
+            self._settle(call.reading, "raised")
         elif self._watch is not None:
             self._watch.broke(error)
         elif call.is_answered:
-            call.assume(status="raised")
-        elif isinstance(getattr(error, "status_code", None), int):
+            self._settle_unread()
+        elif has_status(error):
             self._learn_refusal(error)
             call.fail()
-        elif _is_transport_error(error):
-            if _was_never_sent(error.__cause__):
+        elif is_transport_error(error):
+            if was_never_sent(error.__cause__):
                 call.fail()
             else:
                 call.assume()
@@ -104,59 +109,105 @@ class AnswerHook:
         else:
             call.assume()
 
+    def _settle_unread(self) -> None:
+        """Settle an answer that the SDK did not accept: it may say what it used all the same."""
+        call = self.call
+        reading = read_body(call.provider, call.request, _content(self._answers[-1]))
+        if reading.usage is None:
+            call.assume(status="raised")
+        else:
+            self._settle(reading, "raised")
+
+    def _settle(self, reading: Reading, status: Status = "ok") -> None:
+        call = self.call
+        if len(self._answers) > 1 and not call.request.is_stream:
+            reading = self._with_unread_answers(reading)
+        if reading.is_pending:
+            call.settle_pending(reading)
+            remember(call)
+        else:
+            call.settle(reading, status)
+
     def _see(self, answer: Any) -> None:
         if self._watch is not None and not self._watch.is_raw:
             return
-        if hasattr(answer, "_iterator") and hasattr(answer, "response"):
+        if is_stream(answer):
             self._see_stream(answer)
-            return
-        if self.call.reading is None and not self.call.is_over:
-            self.call.reading = self.call.provider.read(self.call.request, answer)
-            if self._has_returned:  # a raw response, parsed by its caller
-                self.call.settle(self.call.reading)
+        elif not self.call.is_over:
+            self._see_whole(answer)
+
+    def _see_whole(self, answer: Any) -> None:
+        call = self.call
+        reading = call.provider.read(call.request, answer)
+        earlier = call.reading
+        if earlier is not None:
+            if earlier.response_id == reading.response_id:
+                return  # the same one, parsed again
+            reading = self._after(earlier, reading)
+        call.reading = reading
+        if self._has_returned:  # a raw response, parsed by its caller
+            self._settle(reading)
 
     def _see_stream(self, stream: Any) -> None:
         reader = self.call.provider.reader(self.call.request, hide_usage=self._hides_usage)
         if self._watch is not None:
             self._watch.stop()
         self._watch = watch = StreamWatch(self.call, reader)
-        events = stream._iterator
-        is_async = hasattr(events, "__anext__")
-        watched = AsyncWatchedEvents if is_async else WatchedEvents
-        stream._iterator = watched(events, watch)
-        watch_bytes(stream.response, watch)
+        watch_events(stream, watch)
         watch.open()
+
+    def _see_raw(self, http: Any) -> None:
+        call = self.call
+        if getattr(http, "is_closed", False) and not call.request.is_stream:
+            self._settle(read_body(call.provider, call.request, _content(http)))
+            return
+        reader = body_reader(http, call.provider, call.request)
+        self._watch = watch = StreamWatch(call, reader, is_raw=True)
+        watch_body(http, watch)
+        watch.open()
+
+    def _with_unread_answers(self, reading: Reading) -> Reading:
+        """Add the answers that a middleware rejected without parsing them."""
+        call = self.call
+        seen = {reading.response_id, *(part.response_id for part in reading.parts)}
+        for response in self._answers[:-1]:
+            rejected = read_body(call.provider, call.request, _content(response))
+            if rejected.response_id not in seen:
+                reading = self._after(rejected, reading)
+        return reading
+
+    def _after(self, rejected: Reading, reading: Reading) -> Reading:
+        """Return the reading of an answer and of the one that a middleware rejected before it."""
+        if rejected.usage is None:
+            return reading
+        model = rejected.model or self.call.request.model
+        hop = Part(model, rejected.usage, rejected.response_id)
+        return replace(reading, parts=(*rejected.parts, hop, *reading.parts))
 
     def _ask_for_usage(self) -> None:
         """Let a stream end with its usage, where that is known to be understood."""
         call, outgoing = self.call, self._outgoing
-        if outgoing.is_raw or outgoing.host in _without_usage_option:
+        if not call.request.is_stream or outgoing.site in _without_usage_option:
             return
-        if (option := call.provider.usage_option(call.request)) is not None:
+        option = call.provider.usage_option(call.request)
+        if option is not None and not outgoing.is_raw:
             outgoing.set(option)
             self._hides_usage = True
 
     def _learn_refusal(self, error: BaseException) -> None:
         """Stop asking a host for usage that has refused the question."""
         if self._hides_usage and "stream_options" in str(error):
-            _without_usage_option.add(self._outgoing.host)
+            _without_usage_option.add(self._outgoing.site)
 
 
-def _attempts_of(error: BaseException) -> int:
-    """Return which attempt an SDK's error tells of, by the header that the SDK counts in."""
-    for holder in (getattr(error, "response", None), error):
-        headers = getattr(getattr(holder, "request", None), "headers", None)
-        count = headers.get(RETRY_COUNT) if headers is not None else None
-        if isinstance(count, str) and count.isdigit():
-            return int(count) + 1
-    return 1
+def _http_of(returned: Any) -> Any:
+    """Return the HTTP response inside a raw response, or one that was asked for as it is."""
+    http = getattr(returned, "http_response", None)
+    if http is None and hasattr(returned, "iter_bytes") and hasattr(returned, "status_code"):
+        return returned
+    return http
 
 
-def _is_transport_error(error: BaseException) -> bool:
-    """Tell whether nobody answered: the SDK's own connection errors, or an HTTP library's."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"APIConnectionError", "TransportError", "TimeoutException"})
-
-
-def _was_never_sent(error: BaseException | None) -> bool:
-    return error is not None and any(kind.__name__ in NEVER_SENT for kind in type(error).__mro__)
+def _content(http: Any) -> bytes:
+    content = getattr(http, "content", b"") if getattr(http, "is_closed", False) else b""
+    return content if isinstance(content, bytes) else b""

@@ -6,8 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from costtrace.providers import Provider, Request
+from urllib.parse import urlsplit
 
 RAW_HEADER = "x-stainless-raw-response"
 
@@ -19,29 +18,35 @@ class Outgoing:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     options: Any
+    method: str
     path: str
     body: dict[str, Any]
     host: str
+    site: str
+    """The host with its port: who is asked."""
+    api_version: str
     max_retries: int
 
     @classmethod
-    def of(cls, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outgoing | None:
-        """Return what is about to be sent; None for what is no POST and so never billed."""
-        options = args[1] if len(args) > 1 else kwargs["options"]
-        if options.method.lower() != "post":
-            return None
-        options = copy.copy(options)  # the caller's may be used again
+    def of(cls, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outgoing:
+        """Return what is about to be sent. The caller's options stay as they are."""
+        options = copy.copy(args[1] if len(args) > 1 else kwargs["options"])
         if len(args) > 1:
             args = (args[0], options, *args[2:])
         else:
             kwargs = {**kwargs, "options": options}
+        base_url = getattr(client, "base_url", None)
+        host, port = getattr(base_url, "host", ""), getattr(base_url, "port", None)
         return cls(
             args=args,
             kwargs=kwargs,
             options=options,
-            path=_path(options.url),
+            method=options.method.lower(),
+            path=path_of(options.url, getattr(base_url, "path", "")),
             body={**_mapping(options.json_data), **_mapping(options.extra_json)},
-            host=str(getattr(getattr(client, "base_url", None), "host", "") or ""),
+            host=str(host),
+            site=f"{host}:{port}",
+            api_version=_api_version(client),
             max_retries=_max_retries(client, options),
         )
 
@@ -66,18 +71,27 @@ class Outgoing:
         self.max_retries = retries
 
 
-def request_of(provider: Provider, outgoing: Outgoing) -> Request | str:
-    """Return the billable request, or why it is none: `free` or `uncovered`."""
-    return provider.request(outgoing.path, outgoing.body, host=outgoing.host)
-
-
-def _path(url: Any) -> str:
-    path = str(url).split("?", 1)[0]
+def path_of(url: Any, base_path: str = "") -> str:
+    """Return the path of a request's URL as the providers' tables have it, without any query."""
+    text = str(url)
+    if "://" in text:
+        path = urlsplit(text).path
+        base = base_path.rstrip("/")
+        return path[len(base) :] if base and path.startswith(f"{base}/") else path
+    path = text.split("?", 1)[0]
     return path if path.startswith("/") else f"/{path}"
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _api_version(client: Any) -> str:
+    """Return the version that a client asks its host's API for; empty where it has none."""
+    version = getattr(client, "_api_version", None)
+    if version is None:
+        version = _mapping(getattr(client, "_custom_query", None)).get("api-version")
+    return version if isinstance(version, str) else ""
 
 
 def _max_retries(client: Any, options: Any) -> int:

@@ -12,11 +12,11 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeAlias
 
 from costtrace.exceptions import InstrumentationWarning
-from costtrace.providers import Provider
 
 log = logging.getLogger("costtrace")
 Wrapper: TypeAlias = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -36,20 +36,24 @@ class Patch:
         self.is_applied = False
         self._wrapper = wrapper
         self._handle: Any = None
+        self._original: Any = None
 
     def apply(self, module: ModuleType) -> bool:
         """Wrap the method; return False where there is none to wrap."""
         import wrapt
 
-        if self.is_applied:
-            return True
         owner = getattr(module, self.owner, None)
         if not callable(getattr(owner, self.name, None)):
             return False
-        self.is_applied = True
-        if self._handle is None:
+        if self._handle is None or self._was_overwritten(owner):
+            self._original = vars(owner).get(self.name)
             self._handle = wrapt.wrap_function_wrapper(owner, self.name, self._observe)
+        self.is_applied = True
         return True
+
+    def _was_overwritten(self, owner: Any) -> bool:
+        """Tell whether somebody has put back the method that we found, and so taken us off."""
+        return self._original is not None and vars(owner).get(self.name) is self._original
 
     def remove(self, module: ModuleType) -> None:
         """Take the wrapper off again, if nobody sits on top of it."""
@@ -63,7 +67,7 @@ class Patch:
             wrapt.unwrap_object(owner, self.name, self._handle, missing_ok=True)
         except wrapt.WrapperNotOutermostError:
             return  # kept, and silent; `apply` switches it on again
-        self._handle = None
+        self._handle = self._original = None
 
     def _observe(
         self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -73,11 +77,12 @@ class Patch:
         return self._wrapper(wrapped, instance, args, kwargs)
 
 
-class PatchedSDK:
-    """The patches of one SDK, applied to it as soon as it is imported."""
+class PatchedModule:
+    """The patches of one module of an SDK, applied to it as soon as it is imported."""
 
-    def __init__(self, provider: Provider, patches: tuple[Patch, ...]) -> None:
-        self.provider = provider
+    def __init__(self, sdk: str, module: str, patches: tuple[Patch, ...]) -> None:
+        self.sdk = sdk
+        self.module = module
         self.patches = patches
         self._lock = threading.RLock()
         self._is_wanted = False
@@ -85,10 +90,10 @@ class PatchedSDK:
         self._has_warned = False
 
     def apply(self) -> None:
-        """Patch the SDK now, or when it is imported."""
+        """Patch the module now, or when it is imported."""
         with self._lock:
             self._is_wanted = True
-            module = sys.modules.get(self.provider.module)
+            module = sys.modules.get(self.module)
             if module is not None:
                 self._apply_to(module)
             if not self._is_hooked:
@@ -96,10 +101,10 @@ class PatchedSDK:
                 self._hook_import()
 
     def remove(self) -> None:
-        """Restore the SDK."""
+        """Restore the module."""
         with self._lock:
             self._is_wanted = False
-            module = sys.modules.get(self.provider.module)
+            module = sys.modules.get(self.module)
             if module is not None:
                 for patch in reversed(self.patches):
                     patch.remove(module)
@@ -110,16 +115,29 @@ class PatchedSDK:
         return all(patch.is_applied for patch in self.patches if patch.is_required)
 
     def _apply_to(self, module: ModuleType) -> None:
-        if getattr(getattr(module, "__spec__", None), "_initializing", False):
-            return  # another thread is still importing it: the import hook comes afterwards
+        is_initializing = getattr(getattr(module, "__spec__", None), "_initializing", False)
+        if is_initializing and not all(hasattr(module, one.owner) for one in self.patches):
+            self._apply_when_imported()
+            return
         for patch in self.patches:
             if not patch.apply(module) and patch.is_required:
-                self._warn(f"{self.provider.module} has no {patch.owner}.{patch.name}")
+                self._warn(f"{self.module} has no {patch.owner}.{patch.name}")
+
+    def _apply_when_imported(self) -> None:
+        """Wait, in a thread of its own, for the thread that is in the middle of importing it."""
+
+        def wait() -> None:
+            try:
+                self._imported(import_module(self.module))
+            except Exception:
+                log.debug("%s could not be imported", self.module, exc_info=True)
+
+        threading.Thread(target=wait, name="costtrace-import", daemon=True).start()
 
     def _hook_import(self) -> None:
         import wrapt
 
-        wrapt.register_post_import_hook(self._imported, self.provider.module)
+        wrapt.register_post_import_hook(self._imported, self.module)
 
     def _imported(self, module: ModuleType) -> None:
         try:  # whatever is wrong here, the user's import goes on
@@ -127,13 +145,13 @@ class PatchedSDK:
                 if self._is_wanted:
                     self._apply_to(module)
         except Exception:
-            log.exception("%s could not be patched when it was imported", self.provider.module)
+            log.exception("%s could not be patched when it was imported", self.module)
 
     def _warn(self, why: str) -> None:
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(
-                f"calls of the {self.provider.name} SDK are not seen: {why}",
+                f"calls of the {self.sdk} SDK are not seen: {why}",
                 InstrumentationWarning,
                 stacklevel=2,
             )

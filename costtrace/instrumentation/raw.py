@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from costtrace.instrumentation.call import Call
 from costtrace.instrumentation.faults import guard
-from costtrace.instrumentation.stream import watch_bytes
-from costtrace.instrumentation.watch import StreamWatch
-from costtrace.providers import Reading
+from costtrace.instrumentation.stream import Watch, watch_bytes
+from costtrace.providers import Provider, Reading, Request, StreamReader, parsed
 
 MOST_KEPT = 64 * 1024 * 1024
 """Bytes of one JSON answer that are kept until it is complete."""
 
 
-def watch_raw(http: Any, call: Call) -> StreamWatch | None:
-    """Settle a raw response if its body is there, else watch it being read."""
-    if getattr(http, "is_closed", False) and not call.request.is_stream:
-        call.settle(_read_json(call, http.content))
-        return None
-    is_events = "event-stream" in str(http.headers.get("content-type", ""))
-    reader = _EventBytes(call) if is_events else _JsonBytes(call)
-    watch = StreamWatch(call, reader, is_raw=True)
-    _tee(http, reader, watch)
-    watch_bytes(http, watch)
-    watch.open()
-    return watch
+def read_body(provider: Provider, request: Request, content: bytes) -> Reading:
+    """Read an answer whose body is there."""
+    answer = parsed(content)  # None for sound, subtitles, plain text
+    return provider.read(request, answer)
 
 
-def _read_json(call: Call, content: bytes) -> Reading:
-    try:
-        answer = json.loads(content)
-    except ValueError:
-        answer = None  # sound, subtitles, plain text
-    return call.provider.read(call.request, answer)
+def body_reader(http: Any, provider: Provider, request: Request) -> StreamReader:
+    """Return what reads the body of an HTTP response as it comes in, by its kind."""
+    kind = str(http.headers.get("content-type", ""))
+    if "event-stream" in kind:
+        return _EventBytes(provider.reader(request, hide_usage=False))
+    if "json" in kind:
+        return _JsonBytes(provider, request)
+    return _OpaqueBytes(provider, request)
 
 
 class _JsonBytes:
-    """Collects a JSON answer."""
+    """Collects a JSON answer, which is complete when it can be parsed."""
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
+    def __init__(self, provider: Provider, request: Request) -> None:
+        self._provider = provider
+        self._request = request
         self._content = bytearray()
 
     def see(self, event: object) -> bool:
@@ -51,19 +43,17 @@ class _JsonBytes:
         return False
 
     def reading(self) -> Reading:
-        content = bytes(self._content)
-        try:
-            answer = json.loads(content)
-        except ValueError:
+        answer = parsed(bytes(self._content))
+        if not isinstance(answer, dict):
             return Reading(is_complete=False)
-        return self._call.provider.read(self._call.request, answer)
+        return self._provider.read(self._request, answer)
 
 
 class _EventBytes:
     """Takes the events out of server-sent bytes."""
 
-    def __init__(self, call: Call) -> None:
-        self._reader = call.provider.reader(call.request, hide_usage=False)
+    def __init__(self, reader: StreamReader) -> None:
+        self._reader = reader
         self._rest = b""
 
     def see(self, event: object) -> bool:
@@ -77,30 +67,40 @@ class _EventBytes:
         return self._reader.reading()
 
     def _see_line(self, line: bytes) -> None:
-        if line.startswith(b"data:"):
-            try:
-                event = json.loads(line[5:])
-            except ValueError:
-                return  # [DONE], or cut
+        if line.startswith(b"data:") and (event := parsed(line[5:])) is not None:
             self._reader.see(event)
 
 
-def _tee(http: Any, reader: _JsonBytes | _EventBytes, watch: StreamWatch) -> None:
-    """Let the reader see the decoded bytes of a response, whichever way the caller reads them."""
+class _OpaqueBytes:
+    """Sound or plain text, which says nothing of usage: it is billed by what was asked for."""
+
+    def __init__(self, provider: Provider, request: Request) -> None:
+        self._provider = provider
+        self._request = request
+
+    def see(self, event: object) -> bool:
+        return False
+
+    def reading(self) -> Reading:
+        return self._provider.read(self._request, None)
+
+
+def watch_body(http: Any, watch: Watch) -> None:
+    """Let a watch see the decoded bytes of a response, whichever way the caller reads them."""
     read, read_async = http.iter_bytes, http.aiter_bytes
 
     def iter_bytes(*args: Any, **kwargs: Any) -> Iterator[bytes]:
         for chunk in read(*args, **kwargs):
-            with guard("read a raw response"):
-                reader.see(chunk)
+            watch.saw(chunk)
             yield chunk
         watch.ended()
 
     async def aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
         async for chunk in read_async(*args, **kwargs):
-            with guard("read a raw response"):
-                reader.see(chunk)
+            watch.saw(chunk)
             yield chunk
         await watch.ended_async()
 
-    http.iter_bytes, http.aiter_bytes = iter_bytes, aiter_bytes
+    with guard("watch a raw response"):
+        http.iter_bytes, http.aiter_bytes = iter_bytes, aiter_bytes
+        watch_bytes(http, watch)

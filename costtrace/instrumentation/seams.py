@@ -9,39 +9,22 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from typing import Any
 
-from costtrace.exceptions import (
-    BudgetExceededError,
-    BudgetStoreError,
-    UncoveredCallWarning,
-    UnknownPriceError,
-)
+from costtrace.exceptions import BudgetExceededError, BudgetStoreError, UnknownPriceError
 from costtrace.instrumentation.answer import AnswerHook
 from costtrace.instrumentation.authorize import Steps, Wait, authorization
-from costtrace.instrumentation.call import Call
+from costtrace.instrumentation.begin import Begun, BegunRetrieval, begin, is_ours, warn_bypassed
 from costtrace.instrumentation.faults import guard
 from costtrace.instrumentation.offload import off_loop, pause, pause_async
-from costtrace.instrumentation.outgoing import Outgoing
-from costtrace.instrumentation.patch import Patch, PatchedSDK, Wrapper
-from costtrace.providers import PROVIDERS, Provider, Request
+from costtrace.instrumentation.patch import Patch, PatchedModule, Wrapper
+from costtrace.instrumentation.presence import Presence, is_seen
+from costtrace.instrumentation.sockets import SOCKETS
+from costtrace.providers import PROVIDERS, Provider
 from costtrace.scopes import active, current, pin, register, unpin
 
 REFUSALS = (BudgetExceededError, UnknownPriceError, BudgetStoreError)
 """The only errors of ours that reach a caller, before anything is sent."""
-_uncovered: set[tuple[str, str]] = set()
-
-
-class Begun:
-    """A call that is under way, and the arguments to send it with."""
-
-    __slots__ = ("call", "hook", "outgoing")
-
-    def __init__(self, call: Call, outgoing: Outgoing) -> None:
-        self.call = call
-        self.outgoing = outgoing
-        self.hook = AnswerHook(call, outgoing)
 
 
 def request_wrapper(provider: Provider) -> Wrapper:
@@ -51,18 +34,25 @@ def request_wrapper(provider: Provider) -> Wrapper:
         begun = _begin(provider, client, args, kwargs)
         if begun is None:
             return wrapped(*args, **kwargs)
-        with _harmless("authorize a call"):
-            _drive(authorization(begun.call, begun.outgoing))
-        begun.hook.install()
-        try:
-            returned = wrapped(*begun.outgoing.args, **begun.outgoing.kwargs)
-        except BaseException as error:
-            begun.hook.failed(error)
-            raise
-        begun.hook.returned(returned)
-        return returned
+        if isinstance(begun, Begun):
+            with _harmless("authorize a call"):
+                _drive(authorization(begun.call, begun.outgoing))
+            begun.hook.install()
+        return _send(wrapped, begun, begun.outgoing.args, begun.outgoing.kwargs)
 
     return request
+
+
+def _send(
+    wrapped: Any, begun: Begun | BegunRetrieval, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    try:
+        returned = wrapped(*args, **kwargs)
+    except BaseException as error:
+        begun.hook.failed(error)
+        raise
+    begun.hook.returned(returned)
+    return returned
 
 
 def async_request_wrapper(provider: Provider) -> Wrapper:
@@ -74,64 +64,107 @@ def async_request_wrapper(provider: Provider) -> Wrapper:
         begun = _begin(provider, client, args, kwargs)
         if begun is None:
             return await wrapped(*args, **kwargs)
-        with _harmless("authorize a call"):
-            await _drive_async(authorization(begun.call, begun.outgoing), begun)
-        begun.hook.install()
-        try:
-            returned = await wrapped(*begun.outgoing.args, **begun.outgoing.kwargs)
-        except BaseException as error:
-            begun.hook.failed(error)
-            raise
-        await off_loop(
-            begun.call.charges.is_blocking, lambda: begun.hook.returned(returned), _nothing
-        )
-        return returned
+        if isinstance(begun, Begun):
+            with _harmless("authorize a call"):
+                await _drive_async(authorization(begun.call, begun.outgoing), begun)
+            begun.hook.install()
+        return await _send_async(wrapped, begun, begun.outgoing.args, begun.outgoing.kwargs)
 
     return request
 
 
-def answered_wrapper(wrapped: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Listen to `_process_response`: an answer has come, after so many retries."""
+async def _send_async(
+    wrapped: Any, begun: Begun | BegunRetrieval, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    try:
+        returned = await wrapped(*args, **kwargs)
+    except BaseException as error:
+        begun.hook.failed(error)
+        raise
+    await off_loop(begun.is_blocking, lambda: begun.hook.returned(returned), _nothing)
+    return returned
+
+
+def answered_wrapper(provider: Provider) -> Wrapper:
+    """Return what listens to `_process_response`: an answer has come, after so many retries.
+
+    Where another tool has replaced a client's `request`, this is the first we see of its calls.
+    """
+
+    def answered(wrapped: Any, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        begun = _see_answer(provider, client, args, kwargs)
+        if begun is None:
+            return wrapped(*args, **kwargs)
+        return _send(wrapped, begun, begun.outgoing.args, begun.outgoing.kwargs)
+
+    return answered
+
+
+def async_answered_wrapper(provider: Provider) -> Wrapper:
+    """Return the same for async clients."""
+
+    async def answered(
+        wrapped: Any, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        begun = _see_answer(provider, client, args, kwargs)
+        if begun is None:
+            return await wrapped(*args, **kwargs)
+        return await _send_async(wrapped, begun, begun.outgoing.args, begun.outgoing.kwargs)
+
+    return answered
+
+
+def _see_answer(
+    provider: Provider, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Begun | BegunRetrieval | None:
+    """Tell a call that it is answered; begin it only now if nobody has seen it before."""
     with guard("see an answer"):
-        options = kwargs.get("options") or (args[1] if len(args) > 1 else None)
-        hook = getattr(options, "post_parser", None)
-        if isinstance(hook, AnswerHook):
-            hook.answered(kwargs.get("response"), kwargs.get("retries_taken"))
-    return wrapped(*args, **kwargs)
+        response, options = kwargs.get("response"), _options(args, kwargs)
+        if not is_ours(options):
+            if getattr(response, "status_code", 200) >= 400:
+                return None
+            begun = _begin(provider, client, args, kwargs)
+            if isinstance(begun, Begun):
+                begun.hook.install_late()
+                begun.hook.answered(response, kwargs.get("retries_taken"))
+                warn_bypassed(provider, begun.call)
+            return begun
+        if isinstance(options.post_parser, AnswerHook):
+            options.post_parser.answered(response, kwargs.get("retries_taken"))
+    return None
+
+
+def _options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return kwargs.get("options") or (args[1] if len(args) > 1 else None)
 
 
 def retried_wrapper(wrapped: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Listen to `_calculate_retry_timeout`: an attempt has failed, and there will be another."""
     with guard("see a retry"):
-        options = kwargs.get("options") or (args[1] if len(args) > 1 else None)
-        hook = getattr(options, "post_parser", None)
+        hook = getattr(_options(args, kwargs), "post_parser", None)
         if isinstance(hook, AnswerHook):
             headers = kwargs.get("response_headers") or (args[2] if len(args) > 2 else None)
             hook.retried(headers, sys.exc_info()[1])
     return wrapped(*args, **kwargs)
 
 
-def patched_sdk(provider: Provider) -> PatchedSDK:
-    """Return the patches of one SDK, not yet applied."""
-    return PatchedSDK(
-        provider,
+def patched_sdk(provider: Provider) -> PatchedModule:
+    """Return the patches of one SDK's clients, not yet applied."""
+    answered, async_answered = answered_wrapper(provider), async_answered_wrapper(provider)
+    return PatchedModule(
+        provider.name,
+        provider.module,
         (
             Patch("SyncAPIClient", "request", request_wrapper(provider), is_required=True),
             Patch("AsyncAPIClient", "request", async_request_wrapper(provider), is_required=True),
-            Patch("SyncAPIClient", "_process_response", answered_wrapper, is_required=False),
-            Patch("AsyncAPIClient", "_process_response", answered_wrapper, is_required=False),
+            Patch("SyncAPIClient", "_process_response", answered, is_required=False),
+            Patch("AsyncAPIClient", "_process_response", async_answered, is_required=False),
             Patch("BaseClient", "_calculate_retry_timeout", retried_wrapper, is_required=False),
         ),
     )
 
 
-SDKS = tuple(patched_sdk(provider) for provider in PROVIDERS)
-
-
-class _Presence:
-    """Whether calls are seen, and whether those outside any scope are."""
-
-    sees_unscoped = False
+PATCHED = (*(patched_sdk(provider) for provider in PROVIDERS), *SOCKETS)
 
 
 def instrument() -> None:
@@ -140,13 +173,13 @@ def instrument() -> None:
     They are entered under the function "unknown" and the user "anon".
     """
     if not is_disabled():
-        _Presence.sees_unscoped = True
+        Presence.sees_unscoped = True
         pin()
 
 
 def uninstrument() -> None:
     """Undo `instrument()`: without an open scope, the SDKs are restored."""
-    _Presence.sees_unscoped = False
+    Presence.sees_unscoped = False
     unpin()
 
 
@@ -162,13 +195,13 @@ def is_disabled() -> bool:
 
 def _apply() -> None:
     if not is_disabled():
-        for sdk in SDKS:
-            sdk.apply()
+        for module in PATCHED:
+            module.apply()
 
 
 def _remove() -> None:
-    for sdk in SDKS:
-        sdk.remove()
+    for module in PATCHED:
+        module.remove()
 
 
 register(_apply, _remove)
@@ -176,21 +209,11 @@ register(_apply, _remove)
 
 def _begin(
     provider: Provider, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Begun | None:
-    """Return the call that these arguments make; None for what is not ours to see."""
+) -> Begun | BegunRetrieval | None:
     scope = current()
-    if scope is None and not _Presence.sees_unscoped:
+    if not is_seen(scope):
         return None
-    with guard("read a request"):
-        outgoing = Outgoing.of(client, args, kwargs)
-        if outgoing is None or isinstance(outgoing.options.post_parser, AnswerHook):
-            return None  # not billed, or seen by another wrapper of ours further out
-        request = provider.request(outgoing.path, outgoing.body, host=outgoing.host)
-        if isinstance(request, Request):
-            return Begun(Call(provider, request, scope), outgoing)
-        if request == "uncovered":
-            _warn_uncovered(provider, outgoing.path)
-    return None
+    return begin(provider, client, args, kwargs, scope)
 
 
 def _drive(steps: Steps) -> None:
@@ -251,18 +274,6 @@ class _harmless:  # noqa: N801 (used like a keyword)
         if isinstance(error, REFUSALS):
             return False
         return self._guard.__exit__(kind, error, traceback)
-
-
-def _warn_uncovered(provider: Provider, path: str) -> None:
-    kind = (provider.name, path.rsplit("/", 1)[-1])
-    if kind not in _uncovered:
-        _uncovered.add(kind)
-        warnings.warn(
-            f"a call to {path} of the {provider.name} SDK may be billed, but is not understood: "
-            "it is in no total",
-            UncoveredCallWarning,
-            stacklevel=4,
-        )
 
 
 def _nothing(_: Any) -> None:

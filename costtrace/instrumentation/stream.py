@@ -88,6 +88,23 @@ class AsyncWatchedEvents:
         return getattr(self._events, name)
 
 
+def is_stream(answer: object) -> bool:
+    """Tell whether an answer is iterated: an SDK's stream of events, or of a file's lines."""
+    return hasattr(answer, "_iterator") and _http_of(answer) is not None
+
+
+def watch_events(stream: Any, watch: Watch) -> None:
+    """Let a watch see the events of an SDK's stream, and the end of its bytes."""
+    events = stream._iterator
+    is_async = hasattr(events, "__anext__")
+    stream._iterator = (AsyncWatchedEvents if is_async else WatchedEvents)(events, watch)
+    watch_bytes(_http_of(stream), watch)
+
+
+def _http_of(stream: Any) -> Any:
+    return getattr(stream, "response", None) or getattr(stream, "http_response", None)
+
+
 def watch_bytes(response: Any, watch: Watch) -> None:
     """Be told when an HTTP response's byte stream is closed or collected.
 

@@ -4,17 +4,61 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from costtrace.accounting.ledger import CostLedger
 from costtrace.accounting.recording import new_call_id
 from costtrace.instrumentation.call import Call
 from costtrace.instrumentation.faults import guard
+from costtrace.instrumentation.known import remember
 from costtrace.instrumentation.offload import off_loop
-from costtrace.providers import StreamReader
+from costtrace.providers import Reading, StreamReader
 from costtrace.scopes import Scope
 
-_open: WeakKeyDictionary[Scope, set[StreamWatch]] = WeakKeyDictionary()
+
+class OpenWatch(Protocol):
+    """Something that is still being read, which its scope may be left before."""
+
+    @property
+    def ledger(self) -> CostLedger:
+        """Where it will be entered."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be entered."""
+
+    def flush(self) -> None:
+        """Enter what is known by now; never raises."""
+
+
+_open: WeakKeyDictionary[Scope, set[OpenWatch]] = WeakKeyDictionary()
 _lock = threading.Lock()
+
+
+def open_watch(scope: Scope | None, watch: OpenWatch) -> None:
+    """See to it that something is entered no later than its scope is left."""
+    if scope is not None:
+        with _lock:
+            _open.setdefault(scope, set()).add(watch)
+
+
+def close_watch(scope: Scope | None, watch: OpenWatch) -> None:
+    """Undo `open_watch`: it has been read to its end."""
+    if scope is not None:
+        with _lock:
+            if (watches := _open.get(scope)) is not None:
+                watches.discard(watch)
+
+
+def flush(scope: Scope) -> None:
+    """Enter all that was opened in a scope which is being left."""
+    with _lock:
+        watches = list(_open.get(scope, ()))
+    for watch in watches:
+        watch.ledger.postings.collect()
+        if not watch.is_over:
+            watch.flush()
 
 
 class StreamWatch:
@@ -26,17 +70,24 @@ class StreamWatch:
         self._reader = reader
         self._is_stopped = False
         self._rest_id: str | None = None
+        self._left_at: Reading | None = None
+
+    @property
+    def ledger(self) -> CostLedger:
+        return self.call.ledger
+
+    @property
+    def is_over(self) -> bool:
+        return self.call.is_over
 
     def open(self) -> None:
         """Enter it no later than its scope is left."""
-        if self.call.scope is not None:
-            with _lock:
-                _open.setdefault(self.call.scope, set()).add(self)
+        open_watch(self.call.scope, self)
 
     def stop(self) -> None:
-        """Follow it no more: another watch has taken its place."""
+        """Follow it no more: it is at its end, or another watch has taken its place."""
         self._is_stopped = True
-        self._close()
+        close_watch(self.call.scope, self)
 
     def saw(self, event: object) -> bool:
         with guard("read a stream's event"):
@@ -57,7 +108,7 @@ class StreamWatch:
 
     def dropped(self) -> None:
         if not (self._is_stopped or self.call.is_over):
-            self.call.ledger.postings.dropped.put(self.ended)
+            self.ledger.postings.dropped.put(self._leave)
 
     def flush(self) -> None:
         """Enter what is known so far; what it may still cost stays reserved until it ends."""
@@ -65,27 +116,40 @@ class StreamWatch:
             reading = self._reader.reading()
             if reading.is_complete and reading.usage is not None:
                 self._finish()
+            elif reading.is_pending:
+                self._wait_for(reading)
             else:
                 self._hold_rest()
                 self.call.settle_partial(reading, is_final=False)
 
+    def _leave(self) -> None:
+        """Its bytes were closed: enter it, though what was received may still be iterated."""
+        with guard("settle a stream that was left"):
+            reading = self._reader.reading()
+            if reading != self._left_at and not self._is_stopped:
+                self._left_at = reading
+                self._settle(reading, is_final=False)
+
     def _finish(self) -> None:
-        if self._is_stopped:
-            return
-        reading = self._reader.reading()
+        if not self._is_stopped:
+            self.stop()
+            self._settle(self._reader.reading(), is_final=True)
+
+    def _settle(self, reading: Reading, *, is_final: bool) -> None:
         if reading.is_complete:
             self.call.settle(reading)
+        elif reading.is_pending:
+            self._wait_for(reading)
         else:
-            self.call.settle_partial(reading, is_final=True)
-        self._close()
+            self.call.settle_partial(reading, is_final=is_final)
+            remember(self.call)
+        close_watch(self.call.scope, self)
         self._release_rest()
 
-    def _close(self) -> None:
-        scope = self.call.scope
-        if scope is not None:
-            with _lock:
-                if (watches := _open.get(scope)) is not None:
-                    watches.discard(self)
+    def _wait_for(self, reading: Reading) -> None:
+        """Enter work that goes on without us at its worst case, until somebody retrieves it."""
+        self.call.settle_pending(reading)
+        remember(self.call)
 
     def _hold_rest(self) -> None:
         """Keep reserved what the stream may still cost when its partial entry takes its hold."""
@@ -100,13 +164,3 @@ class StreamWatch:
         rest_id, self._rest_id = self._rest_id, None
         if rest_id is not None:
             self.call.charges.release(rest_id)
-
-
-def flush(scope: Scope) -> None:
-    """Enter all streams that were opened in a scope which is being left."""
-    with _lock:
-        watches = list(_open.get(scope, ()))
-    for watch in watches:
-        watch.call.ledger.postings.collect()
-        if not watch.call.is_over:
-            watch.flush()

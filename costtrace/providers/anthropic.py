@@ -6,33 +6,39 @@ Cache reads and writes are counted beside `input_tokens`, not inside; the counts
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from costtrace.providers.base import (
+    BatchLine,
     Part,
     Reading,
     Request,
+    Retrieval,
     StreamReader,
     as_count,
+    as_units,
     cap_of,
     count,
     get,
     given,
     items,
+    name_of,
+    number,
+    parsed,
     text_of,
 )
 from costtrace.usage import Usage
 
 BILLED = {"/v1/messages": "messages", "/v1/complete": "completions"}
-FREE = (
-    "/v1/messages/count_tokens",
-    "/v1/messages/batches",
-    "/v1/files",
-    "/v1/models",
-    "/v1/skills",
-    "/v1/organizations",
+FREE = re.compile(
+    r"/v1/(messages/(count_tokens|batches)|agents|environments|vaults|memory_stores|user_profiles"
+    r"|tunnels|skills|files|models|organizations|webhook\w*|deployments|sessions|dreams)(/.*)?"
 )
+UNCOVERED = re.compile(r"/v1/(sessions(/[^/]+/events)?|dreams|deployments/[^/]+/run)")
+RESULTS = re.compile(r".*/v1/messages/batches/(?P<id>[^/]+)/results")
 TOOL_FEES = {"web_search": "web_search_calls"}  # start of a server tool's type -> usage field
 SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "tool_search", "mcp", "advisor")
 
@@ -44,22 +50,24 @@ class Anthropic:
     module = "anthropic._base_client"
 
     def request(
-        self, path: str, body: Mapping[str, Any], *, host: str = ""
+        self, path: str, body: Mapping[str, Any], *, host: str = "", api_version: str = ""
     ) -> Request | Literal["free", "uncovered"]:
         operation = BILLED.get(path)
         if operation is None:
-            return "free" if path.startswith(FREE) else "uncovered"
+            is_free = FREE.fullmatch(path) and not UNCOVERED.fullmatch(path)
+            return "free" if is_free else "uncovered"
         tools = _tool_types(body)
         return Request(
             provider=self.name,
             operation=operation,
-            model=text_of(given(body, "model")) or "unknown",
+            model=name_of(given(body, "model")) or "unknown",
             body=body,
             is_stream=given(body, "stream") is True,
             output_cap=cap_of(body, "max_tokens", "max_tokens_to_sample"),
             tier="fast" if given(body, "speed") == "fast" else "standard",
             region="us" if given(body, "inference_geo") == "us" else "",
             host=host,
+            api_version=api_version,
             tool_uses={
                 usage_field: as_count(uses) or None
                 for kind, uses in tools
@@ -71,21 +79,33 @@ class Anthropic:
             or bool(given(body, "mcp_servers")),
         )
 
+    def retrieval(self, method: str, path: str) -> Retrieval | None:
+        found = RESULTS.fullmatch(path) if method == "get" else None
+        if found is None:
+            return None
+        return Retrieval(provider=self.name, operation="messages", key=found["id"], is_batch=True)
+
+    def batch_lines(self, retrieval: Retrieval, answer: object) -> Iterator[BatchLine]:
+        if isinstance(answer, (bytes, str)):
+            for text in answer.splitlines():
+                yield from self.batch_lines(retrieval, parsed(text))
+        elif get(answer, "result", "type") == "succeeded":
+            request = Request(provider=self.name, operation="messages", model="unknown", body={})
+            reading = replace(self.read(request, get(answer, "result", "message")), tier="batch")
+            key = f"{retrieval.key}/{get(answer, 'custom_id')}"
+            yield BatchLine(line_id=key, operation="messages", reading=reading)
+
     def read(self, request: Request, response: object) -> Reading:
-        usage = get(response, "usage")
-        counted, parts = _usage(usage)
+        usage, model = get(response, "usage"), name_of(get(response, "model"))
+        counted, parts = _usage(usage, model)
         return Reading(
-            model=text_of(get(response, "model")),
+            model=model,
             usage=counted,
             tier=_tier(usage),
             region=_region(usage),
-            response_id=text_of(get(response, "id")),
+            response_id=name_of(get(response, "id")),
             parts=parts,
-            text="".join(
-                text_of(get(block, "text")) or "" for block in items(get(response, "content"))
-            )
-            if counted is None
-            else "",
+            text=_text(response) if counted is None else "",
         )
 
     def reader(self, request: Request, *, hide_usage: bool) -> StreamReader:
@@ -120,24 +140,26 @@ class _MessageReader:
                     self._text.append(piece)
         elif kind == "message_start":
             message = get(event, "message")
-            self._model = text_of(get(message, "model"))
-            self._id = text_of(get(message, "id"))
+            self._model = name_of(get(message, "model"))
+            self._id = name_of(get(message, "id"))
             self._take(get(message, "usage"))
         elif kind == "message_delta":
             self._take(get(event, "usage"))
-            self._has_final_count = get(event, "usage", "output_tokens") is not None
+            self._has_final_count = number(get(event, "usage", "output_tokens")) is not None
         elif kind == "content_block_start":
             if get(event, "content_block", "type") == "fallback":
-                to = text_of(get(event, "content_block", "to", "model"))
+                to = name_of(get(event, "content_block", "to", "model"))
                 self._model = to or self._model
         elif kind == "message_stop":
             self._is_complete = True
-        elif kind is None and (piece := text_of(get(event, "completion"))):
-            self._text.append(piece)  # the legacy text completions
+        elif kind in ("completion", None):  # the text completions of old
+            self._model = name_of(get(event, "model")) or self._model
+            self._text.append(text_of(get(event, "completion")) or "")
+            self._is_complete = get(event, "stop_reason") is not None
         return False
 
     def reading(self) -> Reading:
-        usage, parts = _usage(self._usage or None)
+        usage, parts = _usage(self._usage or None, self._model)
         ended = self._is_complete or self._has_final_count
         return Reading(
             model=self._model,
@@ -151,12 +173,14 @@ class _MessageReader:
         )
 
     def _take(self, usage: object) -> None:
-        names = _FIELDS if not isinstance(usage, Mapping) else usage.keys() & set(_FIELDS)
-        self._usage.update(
-            {name: value for name in names if (value := get(usage, name)) is not None}
-        )
+        for name in _FIELDS:
+            value = get(usage, name)
+            if value is None or (value == 0 and name in _SENT):
+                continue  # not repeated, or a gateway's placeholder: what was said before stays
+            self._usage[name] = value
 
 
+_SENT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _FIELDS = (
     "input_tokens",
     "output_tokens",
@@ -172,19 +196,60 @@ _FIELDS = (
 )
 
 
-def _usage(usage: object) -> tuple[Usage | None, tuple[Part, ...]]:
-    """Return the usage of a message and what in it ran on another model."""
-    if get(usage, "input_tokens") is None and get(usage, "output_tokens") is None:
+def _usage(usage: object, served: str | None) -> tuple[Usage | None, tuple[Part, ...]]:
+    """Return what a message used of the model that served it, and what it used of others."""
+    if all(number(get(usage, name)) is None for name in ("input_tokens", "output_tokens")):
         return None, ()
     total = _counts(usage)
-    parts = []
+    besides, hops = [], []
     for iteration in items(get(usage, "iterations")):
-        kind = get(iteration, "type")
+        kind, model = get(iteration, "type"), name_of(get(iteration, "model"))
         if kind == "compaction":  # not inside the totals, unlike the other kinds
-            total = total + _counts(iteration)
-        elif kind == "advisor_message" and (model := text_of(get(iteration, "model"))):
-            parts.append(Part(model, _counts(iteration)))
-    return total, tuple(parts)
+            besides.append(Part(model or "", _counts(iteration)))
+        elif kind == "advisor_message" and model:
+            besides.append(Part(model, _counts(iteration)))
+        elif kind in ("message", "fallback_message") and model and not _is_same(model, served):
+            hops.append(Part(model, _counts(iteration)))
+    for part in besides:
+        total = total if part.model else total + part.usage
+    parts = (*(part for part in besides if part.model), *hops)
+    return _without_hops(total, hops, usage), parts
+
+
+def _is_same(model: str, served: str | None) -> bool:
+    """Tell whether two names are one model's, of which one may be dated."""
+    return not served or model.startswith(served) or served.startswith(model)
+
+
+def _without_hops(total: Usage, hops: list[Part], usage: object) -> Usage:
+    """Take what other models declined before off a total that has it inside."""
+    entries = [
+        _counts(iteration)
+        for iteration in items(get(usage, "iterations"))
+        if get(iteration, "type") in ("message", "fallback_message")
+    ]
+    everything, elsewhere = sum(entries, Usage()), sum((hop.usage for hop in hops), Usage())
+    counted = _counts(usage)
+    if not hops or everything.total_tokens != counted.total_tokens:
+        return total
+    names = [name for name in _SPLIT if getattr(total, name) >= getattr(elsewhere, name)]
+    return replace(total, **{n: getattr(total, n) - getattr(elsewhere, n) for n in names})
+
+
+_SPLIT = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+)
+
+
+def _text(response: object) -> str:
+    """Return the text of a message, or of a text completion, that came without usage."""
+    blocks = [get(block, "text") for block in items(get(response, "content"))]
+    return "".join(text_of(text) or "" for text in (get(response, "completion"), *blocks))
 
 
 def _counts(usage: object) -> Usage:
@@ -202,14 +267,14 @@ def _counts(usage: object) -> Usage:
         cache_write_5m_tokens=total_written - one_hour,
         cache_write_1h_tokens=one_hour,
         reasoning_tokens=count(usage, "output_tokens_details", "thinking_tokens"),
-        web_search_calls=count(usage, "server_tool_use", "web_search_requests"),
+        web_search_calls=as_units(get(usage, "server_tool_use", "web_search_requests")),
     )
 
 
 def _tier(usage: object) -> str | None:
     if get(usage, "speed") == "fast":
         return "fast"
-    tier = text_of(get(usage, "service_tier"))
+    tier = name_of(get(usage, "service_tier"))
     # `priority` is capacity bought beforehand: it has no list price of its own
     return "standard" if tier == "priority" else tier
 

@@ -7,7 +7,8 @@ be missing, null or of the wrong type; nothing here may raise for that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, Protocol
@@ -30,6 +31,8 @@ class Request:
     tier: str = "standard"
     region: str = ""
     host: str = ""
+    api_version: str = ""
+    """Of hosts that have versions of their API (Azure), as the request names it."""
     tool_uses: Mapping[str, int | None] = field(default_factory=dict)
     """Usage field of each hosted tool with a fee, and its most uses; None when unbounded."""
     cache_lifetimes: tuple[str, ...] | None = None
@@ -44,6 +47,8 @@ class Part:
 
     model: str
     usage: Usage
+    response_id: str | None = None
+    """Of an answer of its own, which was rejected for another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,30 @@ class Reading:
     """What was generated, for counting it where no usage came; never kept."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieval:
+    """A request that is billed nothing, but whose answer tells what earlier work used."""
+
+    provider: str
+    operation: str
+    """Of the work that was begun earlier; a batch's lines tell it themselves."""
+    key: str
+    """The id of the response, run, batch or file that is asked for."""
+    is_batch: bool = False
+    is_continued: bool = False
+    """Whether it lets the earlier work go on: where that is not known, it is a call of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchLine:
+    """One answered line of a batch: a call of its own."""
+
+    line_id: str
+    """The same whenever and wherever the line is read."""
+    operation: str
+    reading: Reading
+
+
 class StreamReader(Protocol):
     """Follows one stream, event by event."""
 
@@ -84,9 +113,15 @@ class Provider(Protocol):
     """The module whose `SyncAPIClient` and `AsyncAPIClient` every call passes through."""
 
     def request(
-        self, path: str, body: Mapping[str, Any], *, host: str = ""
+        self, path: str, body: Mapping[str, Any], *, host: str = "", api_version: str = ""
     ) -> Request | Literal["free", "uncovered"]:
         """Say what a POST to `path` is; `path` has no query and no host."""
+
+    def retrieval(self, method: str, path: str) -> Retrieval | None:
+        """Say whose usage the answer of this request may tell, if any."""
+
+    def batch_lines(self, retrieval: Retrieval, answer: object) -> Iterator[BatchLine]:
+        """Yield the lines of a batch that a retrieval has brought, or of one item of it."""
 
     def read(self, request: Request, response: object) -> Reading:
         """Read a whole answer."""
@@ -99,6 +134,13 @@ class Provider(Protocol):
 
     def usage_option(self, request: Request) -> dict[str, Any] | None:
         """Return what to set in the body so that a stream reports its usage; None: nothing."""
+
+
+MOST_TOKENS = 2**31
+"""More than any call can use; what claims more is no count."""
+MOST_UNITS = 2**20
+"""The same for seconds, searches and whatever else is dearer than a token."""
+LONGEST_NAME = 300
 
 
 def get(thing: object, *names: str) -> Any:
@@ -117,15 +159,26 @@ def count(thing: object, *names: str) -> int:
 
 def as_count(value: object) -> int:
     """Return a count of what a server sent in its place; 0 for what is none."""
+    return number(value) or 0
+
+
+def as_units(value: object) -> int:
+    """Return a count of something that is billed by the piece or the second."""
+    found = number(value) or 0
+    return found if found < MOST_UNITS else 0
+
+
+def number(value: object) -> int | None:
+    """Return a count, an int >= 0, of what a server sent in its place; None for what is none."""
     if type(value) is int:
-        return value if value > 0 else 0
-    if isinstance(value, (float, str)) and not isinstance(value, bool):
+        return value if 0 <= value < MOST_TOKENS else None
+    if isinstance(value, (float, str)):
         try:
-            number = float(value)
+            amount = float(value)
         except ValueError:
-            return 0
-        return round(number) if 0 < number < 2**53 else 0
-    return 0
+            return None
+        return round(amount) if 0 <= amount < MOST_TOKENS else None
+    return None
 
 
 def text_of(value: object) -> str | None:
@@ -133,9 +186,24 @@ def text_of(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def name_of(value: object) -> str | None:
+    """Return the name or id of something as it is; None for what no store could keep."""
+    if isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable():
+        return value
+    return None
+
+
 def items(value: object) -> list[Any]:
     """Return a list of what should have been one."""
     return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def parsed(text: str | bytes) -> Any:
+    """Return what a text says in JSON; None for what is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def given(body: Mapping[str, Any], name: str) -> Any:

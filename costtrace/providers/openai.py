@@ -3,51 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from costtrace.providers.base import (
+    BatchLine,
     Reading,
     Request,
+    Retrieval,
     StreamReader,
     as_count,
     cap_of,
     get,
     given,
     items,
+    name_of,
     text_of,
 )
-from costtrace.providers.openai_answers import EventReader, normal_tier, read_answer
+from costtrace.providers.openai_answers import normal_tier, read_answer
+from costtrace.providers.openai_batches import lines_of
+from costtrace.providers.openai_routes import operation_of, retrieval_of
+from costtrace.providers.openai_streams import reader_of
 
-BILLED = {  # path of the request -> operation
-    "/chat/completions": "chat",
-    "/completions": "completions",
-    "/responses": "responses",
-    "/responses/compact": "compact",
-    "/embeddings": "embeddings",
-    "/images/generations": "images",
-    "/images/edits": "images",
-    "/images/variations": "images",
-    "/audio/speech": "speech",
-    "/audio/transcriptions": "transcriptions",
-    "/audio/translations": "translations",
-    "/decisions": "decisions",
-    "/videos": "videos",
-    "/videos/edits": "videos",
-    "/videos/extensions": "videos",
-}
-BILLED_WITH_ID = (
-    (re.compile(r"/videos/[^/]+/remix"), "videos"),
-    (re.compile(r"/threads(/[^/]+)?/runs(/[^/]+/submit_tool_outputs)?"), "runs"),
-)
-UNCOVERED = (
-    re.compile(r"/fine_tuning/jobs"),
-    re.compile(r"/fine_tuning/alpha/graders/run"),
-    re.compile(r"/evals/[^/]+/runs"),
-    re.compile(r"/agents(/.*)?"),
-    re.compile(r"/vector_stores/[^/]+/search"),
-    re.compile(r"/containers"),
-)
 CAPS = {  # operation -> the names under which its body caps the output, the one to set first
     "chat": ("max_completion_tokens", "max_tokens"),
     "completions": ("max_tokens",),
@@ -58,6 +35,11 @@ CACHE_OPTIONS = ("prompt_cache_retention", "prompt_cache_options")
 STREAMS_USAGE_ON_REQUEST = ("chat", "completions")
 REGIONAL_HOST = re.compile(r"(us|eu|au|in|jp)\.api\.openai\.com")
 LEGACY_DEFAULT_CAP = 16  # of the completions endpoint, when its body names none
+KNOWS_USAGE_OPTION = re.compile(
+    r"((\w+\.)?api\.openai\.com|openrouter\.ai|localhost|127(\.\d+){3}|::1)"
+)
+AZURE_HOST = re.compile(r".*\.(openai|services\.ai|cognitiveservices)\.azure\.(com|us|cn)")
+AZURE_KNOWS_USAGE_OPTION = "2024-08-01"  # the first version of Azure's API that has the option
 
 
 class OpenAI:
@@ -67,34 +49,43 @@ class OpenAI:
     module = "openai._base_client"
 
     def request(
-        self, path: str, body: Mapping[str, Any], *, host: str = ""
+        self, path: str, body: Mapping[str, Any], *, host: str = "", api_version: str = ""
     ) -> Request | Literal["free", "uncovered"]:
-        operation = _operation(path)
-        if operation is None:
-            return "uncovered" if any(p.fullmatch(path) for p in UNCOVERED) else "free"
+        operation = operation_of(path)
+        if operation == "free":
+            return "free"
+        if operation == "uncovered":
+            return "uncovered"
         tool_uses = _tool_uses(body)
         regional = REGIONAL_HOST.fullmatch(host)
         return Request(
             provider=self.name,
             operation=operation,
-            model=text_of(given(body, "model")) or "unknown",
+            model=name_of(given(body, "model")) or "unknown",
             body=body,
             is_stream=given(body, "stream") is True,
             output_cap=_output_cap(operation, body),
             choices=max(as_count(given(body, "n")), as_count(given(body, "best_of")), 1),
-            tier=normal_tier(text_of(given(body, "service_tier"))) or "standard",
+            tier=normal_tier(name_of(given(body, "service_tier"))) or "standard",
             region=regional[1] if regional else "",
             host=host,
+            api_version=api_version,
             tool_uses=tool_uses,
             cache_lifetimes=_cache_lifetimes(body),
             has_hosted_tools=_has_hosted_tools(body),
         )
 
+    def retrieval(self, method: str, path: str) -> Retrieval | None:
+        return retrieval_of(method, path)
+
+    def batch_lines(self, retrieval: Retrieval, answer: object) -> Iterator[BatchLine]:
+        return lines_of(retrieval, answer)
+
     def read(self, request: Request, response: object) -> Reading:
         return read_answer(request, response)
 
     def reader(self, request: Request, *, hide_usage: bool) -> StreamReader:
-        return EventReader(request, hide_usage=hide_usage)
+        return reader_of(request, hide_usage=hide_usage)
 
     def capped(self, request: Request, tokens: int) -> dict[str, Any]:
         names = CAPS.get(request.operation, ())
@@ -103,6 +94,8 @@ class OpenAI:
 
     def usage_option(self, request: Request) -> dict[str, Any] | None:
         if not request.is_stream or request.operation not in STREAMS_USAGE_ON_REQUEST:
+            return None
+        if not _knows_usage_option(request):
             return None
         options = given(request.body, "stream_options")
         if isinstance(options, Mapping):
@@ -113,10 +106,16 @@ class OpenAI:
         return {"stream_options": {**(options or {}), "include_usage": True}}
 
 
-def _operation(path: str) -> str | None:
-    if operation := BILLED.get(path):
-        return operation
-    return next((name for pattern, name in BILLED_WITH_ID if pattern.fullmatch(path)), None)
+def _knows_usage_option(request: Request) -> bool:
+    """Tell whether a host is known to understand `include_usage`; others answer with an error."""
+    if given(request.body, "data_sources") is not None:
+        return False
+    version = request.api_version
+    if version and version[0].isdigit():
+        return version[:10] >= AZURE_KNOWS_USAGE_OPTION
+    if AZURE_HOST.fullmatch(request.host):
+        return True  # its API without dated versions is newer than the option
+    return KNOWS_USAGE_OPTION.fullmatch(request.host) is not None
 
 
 def _output_cap(operation: str, body: Mapping[str, Any]) -> int | None:

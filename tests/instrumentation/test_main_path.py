@@ -118,11 +118,14 @@ def test_async_calls_of_both_sdks_are_entered(provider: LoopbackProvider, any_le
                 pass
 
     async def main() -> None:
-        async with provider.async_openai() as c, provider.async_anthropic() as a:
-            async with budget("alice", 1, ledger=any_ledger) as b:
-                await ask(c, a)
-                assert b.spent_usd == 2 * GPT + 2 * CLAUDE
-                assert b.reserved_usd == 0
+        async with (
+            provider.async_openai() as c,
+            provider.async_anthropic() as a,
+            budget("alice", 1, ledger=any_ledger) as b,
+        ):
+            await ask(c, a)
+            assert b.spent_usd == 2 * GPT + 2 * CLAUDE
+            assert b.reserved_usd == 0
 
     asyncio.run(main())
 
@@ -327,7 +330,7 @@ def test_a_cut_connection_is_charged_at_what_it_may_have_cost(
 def test_a_rejected_request_leaves_no_entry(anthropic_client: Any, ledger: CostLedger):
     """What the SDK refuses to send was never billed."""
     with budget("alice", 10, ledger=ledger) as b:
-        with pytest.raises(ValueError, match="[Ss]tream"):
+        with pytest.raises(ValueError, match="treaming"):
             anthropic_client.messages.create(
                 model="claude-opus-4-8", max_tokens=100_000, messages=ASK
             )

@@ -1,0 +1,190 @@
+"""What OpenAI's streams say about their usage, event by event.
+
+A stream of chunks (chat, completions) reports it once, near its end, and only if asked; gateways
+may repeat it as a running total, of which the last one counts. A stream of events (responses, runs,
+images, audio) ends with an event that carries the whole object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from costtrace.providers.base import (
+    Reading,
+    Request,
+    as_count,
+    get,
+    given,
+    items,
+    name_of,
+    text_of,
+)
+from costtrace.providers.openai_answers import has_totals, normal_tier, read_answer
+
+ENDED = frozenset(
+    f"{what}.{how}"
+    for what in ("response", "thread.run")
+    for how in ("completed", "incomplete", "failed", "cancelled", "expired")
+) | {
+    "response.done",
+    "image_generation.completed",
+    "image_edit.completed",
+    "transcript.text.done",
+    "speech.audio.done",
+}
+SOUND = ("response.audio.delta", "response.output_audio.delta", "speech.audio.delta")
+
+
+def reader_of(request: Request, *, hide_usage: bool) -> ChunkReader | EventReader:
+    """Return what follows the stream of a request."""
+    if request.operation in ("chat", "completions"):
+        return ChunkReader(request, hide_usage=hide_usage)
+    return EventReader(request)
+
+
+class ChunkReader:
+    """Follows a stream of chunks."""
+
+    def __init__(self, request: Request, *, hide_usage: bool) -> None:
+        self._request = request
+        self._hide_usage = hide_usage
+        self._choices = as_count(given(request.body, "n")) or 1
+        self._usage_source: object = None
+        self._model: str | None = None
+        self._tier: str | None = None
+        self._id: str | None = None
+        self._finished: set[object] = set()
+        self._text: list[str] = []
+
+    def see(self, event: object) -> bool:
+        choices = get(event, "choices")
+        for choice in choices if isinstance(choices, list) else ():
+            self._see_choice(choice)
+        if self._id is None:
+            self._id = name_of(get(event, "id"))
+            self._model = name_of(get(event, "model")) or self._model
+        if (tier := get(event, "service_tier")) is not None:
+            self._tier = name_of(tier) or self._tier
+        usage = get(event, "usage")
+        if usage is None:
+            if self._hide_usage:
+                _unset_usage(event)
+            return False
+        self._model = name_of(get(event, "model")) or self._model
+        if self._usage_source is None or has_totals(usage):
+            self._usage_source = event
+        return self._hide_usage and not choices
+
+    def reading(self) -> Reading:
+        whole = read_answer(self._request, self._usage_source) if self._usage_source else Reading()
+        has_usage = whole.usage is not None
+        return replace(
+            whole,
+            model=self._model or whole.model,
+            tier=normal_tier(self._tier) or whole.tier,
+            response_id=self._id or whole.response_id,
+            is_complete=has_usage or len(self._finished) >= self._choices,
+            is_pending=False,
+            text="" if has_usage else "".join(self._text),
+        )
+
+    def _see_choice(self, choice: object) -> None:
+        if get(choice, "finish_reason") is not None:
+            self._finished.add(as_count(get(choice, "index")))
+        delta = get(choice, "delta")
+        piece = get(choice, "text") if delta is None else get(delta, "content")
+        if piece:
+            self._text.extend(filter(None, [text_of(piece)]))
+        else:
+            self._text.extend(_other_pieces(delta))
+
+
+def _unset_usage(chunk: object) -> None:
+    """Make a chunk what it would be without our question: one that has no `usage: null`."""
+    if isinstance(chunk, dict):
+        return
+    given_fields = getattr(chunk, "__pydantic_fields_set__", None)
+    if isinstance(given_fields, set):
+        given_fields.discard("usage")
+
+
+def _other_pieces(delta: object) -> list[str]:
+    """Return what a chunk adds to the answer beside its plain text."""
+    texts = [
+        text_of(get(delta, "refusal")),
+        text_of(get(delta, "reasoning_content")),
+        text_of(get(delta, "function_call", "arguments")),
+    ]
+    texts += [
+        text_of(get(call, "function", "arguments")) for call in items(get(delta, "tool_calls"))
+    ]
+    return [text for text in texts if text]
+
+
+class EventReader:
+    """Follows a stream of events."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._is_background = given(request.body, "background") is True
+        self._usage_source: object = None
+        self._model: str | None = None
+        self._tier: str | None = None
+        self._id: str | None = None
+        self._is_complete = False
+        self._text: list[str] = []
+
+    def see(self, event: object) -> bool:
+        kind = text_of(get(event, "type")) or text_of(get(event, "event")) or ""
+        if kind.endswith(".delta"):
+            self._see_delta(kind, event)
+            return False
+        source = self._source(kind, event)
+        if source is not None:
+            self._id = name_of(get(source, "id")) or self._id
+            self._model = name_of(get(source, "model")) or self._model
+            self._tier = name_of(get(source, "service_tier")) or self._tier
+            if get(source, "usage") is not None:
+                self._usage_source = source
+            if kind in ENDED:
+                self._is_complete = True
+        return False
+
+    def reading(self) -> Reading:
+        whole = read_answer(self._request, self._usage_source) if self._usage_source else Reading()
+        has_usage = whole.usage is not None and self._is_complete
+        return replace(
+            whole,
+            usage=whole.usage if has_usage else None,
+            model=self._model or whole.model,
+            tier=normal_tier(self._tier) or whole.tier,
+            response_id=self._id or whole.response_id,
+            is_complete=self._is_complete,
+            is_pending=not self._is_complete and self._goes_on,
+            text="" if has_usage else "".join(self._text),
+        )
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether the work is done to its end though nobody listens."""
+        return self._id is not None and (self._is_background or self._request.operation == "runs")
+
+    def _see_delta(self, kind: str, event: object) -> None:
+        if kind in SOUND:
+            return  # base64, which is no text
+        if (piece := get(event, "delta")) is not None:
+            self._text.extend(filter(None, [text_of(piece)]))
+            return
+        for part in items(get(event, "data", "delta", "content")):
+            self._text.extend(filter(None, [text_of(get(part, "text", "value"))]))
+
+    def _source(self, kind: str, event: object) -> Any:
+        """Return the object that an event shows a state of; None for parts of it."""
+        if kind.startswith("thread."):
+            is_run = kind.startswith("thread.run.") and not kind.startswith("thread.run.step.")
+            return get(event, "data") if is_run else None
+        response = get(event, "response")
+        if response is not None:
+            return response
+        return event if kind in ENDED else None
