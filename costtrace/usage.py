@@ -43,7 +43,7 @@ class Usage:
         for name in _COUNTS:
             count = getattr(self, name)
             if type(count) is not int:
-                raise TypeError(f"{name} must be an int, not {type(count).__name__} {count!r}")
+                object.__setattr__(self, name, _plain_int(name, count))
             if count < 0:
                 raise ValueError(f"{name} must not be negative, but is {count}")
 
@@ -54,6 +54,13 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, name) + getattr(other, name) for name in _COUNTS))
+
+
+def _plain_int(name: str, count: object) -> int:
+    """Return a count of a kind of its own, such as a `TokenCount`, as a plain int."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"{name} must be an int, not {type(count).__name__} {count!r}")
+    return int(count)
 
 
 _COUNTS = tuple(field.name for field in fields(Usage))

@@ -1,5 +1,6 @@
 """The ledger and its budgets: what was spent, by whom, and what may still be."""
 
+from costtrace.accounting.advice import Advice, advise
 from costtrace.accounting.default import configure, default_ledger
 from costtrace.accounting.ledger import CostLedger, Entries
 from costtrace.accounting.open_budget import OpenBudget
@@ -7,11 +8,13 @@ from costtrace.accounting.terms import BudgetTerms
 from costtrace.accounting.window import Window
 
 __all__ = [
+    "Advice",
     "BudgetTerms",
     "CostLedger",
     "Entries",
     "OpenBudget",
     "Window",
+    "advise",
     "configure",
     "default_ledger",
 ]

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from costtrace import stores
+from costtrace.accounting.advice import Advice, advise
 from costtrace.accounting.alerts import AlertBook
 from costtrace.accounting.postings import Postings
 from costtrace.accounting.recording import recorded_entry, resolved_entry
@@ -254,6 +255,10 @@ class CostLedger:
     def provisional(self) -> list[CostEntry]:
         """Return the calls that are charged at their reservation because their fate is unknown."""
         return self.store.provisional()
+
+    def advise(self, since: datetime | None = None, until: datetime | None = None) -> list[Advice]:
+        """Return what would have cost less, the largest saving first; see `costtrace.advise`."""
+        return advise(self, since, until)
 
     # reporting
 
