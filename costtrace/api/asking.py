@@ -22,7 +22,7 @@ DEFAULT_MAX_TOKENS = 1024
 
 _CAPS = ("max_tokens", "max_completion_tokens")
 _SYSTEM_ROLES = ("system", "developer")
-_COUNTS_REASONING = re.compile(r"o\d|gpt-(?:[5-9](?!\d)|[12]\d)|codex")
+_COUNTS_REASONING = re.compile(r"o\d|gpt-(?:[5-9]|[12]\d)|codex")
 """Names of the models whose API refuses `max_tokens`: the limit includes unseen reasoning."""
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from costtrace.accounting.charges import Charges
 from costtrace.accounting.default import default_ledger
 from costtrace.accounting.ledger import CostLedger
 from costtrace.accounting.open_budget import OpenBudget, open_budgets
 from costtrace.accounting.recording import new_call_id
+from costtrace.accounting.steps import take
 from costtrace.accounting.terms import (
     BudgetTerms,
     OnAlert,
@@ -25,12 +28,14 @@ from costtrace.accounting.terms import (
     budget_terms,
     checked_tags,
 )
-from costtrace.api.by_hand import Hold, manual_entry
+from costtrace.api.by_hand import Hold, holding, manual_entry
 from costtrace.api.opening import is_function, scoped
 from costtrace.api.tracking import checked_ledger
+from costtrace.entry import CostEntry
 from costtrace.instant import to_us
 from costtrace.instrumentation import flush
-from costtrace.money import Money, to_pico, to_usd
+from costtrace.instrumentation.offload import take_off_loop
+from costtrace.money import Money, Picodollars, to_pico, to_usd
 from costtrace.scopes import Scope, current, enter, leave
 from costtrace.scopes.leaf import Visit, task_here
 from costtrace.stores.base import Balance
@@ -106,9 +111,9 @@ class Budget:
         self._tags = tags
         self._ledger = ledger
         self._entered: dict[Scope, Visit] = {}
+        self._blocks = Blocks()
         self._last: OpenBudget | None = None
-        self._holds: dict[object, list[Hold]] = {}
-        self._lock = threading.Lock()
+        self._holds: WeakKeyDictionary[Any, list[Hold]] = WeakKeyDictionary()
 
     # where it stands
 
@@ -159,9 +164,7 @@ class Budget:
 
     def __enter__(self) -> Budget:
         scope = self.scope(current(), None)
-        visit = enter(scope)
-        with self._lock:
-            self._entered[scope] = visit
+        self._entered[scope] = enter(scope)
         return self
 
     def __exit__(
@@ -171,15 +174,16 @@ class Budget:
         traceback: TracebackType | None,
     ) -> None:
         scope = current()
-        with self._lock:
-            while scope is not None and scope not in self._entered:
-                scope = scope.parent
-            if scope is None:  # left from elsewhere than it was entered
-                scope = next(reversed(self._entered), None)
-            visit = None if scope is None else self._entered.pop(scope)
+        while scope is not None and scope not in self._entered:
+            scope = scope.parent
+        if scope is None:  # left from elsewhere than it was entered
+            scope = next(reversed(list(self._entered)), None)
+        visit = None if scope is None else self._entered.pop(scope, None)
         if scope is not None and visit is not None:
-            self.closing(scope)
-            leave(visit)
+            try:
+                self.closing(scope)
+            finally:
+                leave(visit)
 
     async def __aenter__(self) -> Budget:
         return self.__enter__()
@@ -201,15 +205,23 @@ class Budget:
 
     def scope(self, parent: Scope | None, function: object) -> Scope:
         """Return the scope of one entry."""
-        ledger = self._ledger_at(parent)
+        self._last = opened = self._opened(self._ledger_at(parent))
+        return Scope(
+            parent,
+            budget=opened,
+            user_id=self._terms.user_id,
+            tags=self._tags,
+            ledger=self._ledger,
+        )
+
+    def _opened(self, ledger: CostLedger) -> OpenBudget:
+        """Return it as one entry sees it: a block counts for that entry alone."""
         terms = self._terms
         if terms.window.name == "block":
             terms = terms.for_block(new_call_id())
+            self._blocks.open(ledger, terms.owner)
         ledger.postings.define(terms)
-        self._last = opened = OpenBudget(ledger, terms)
-        return Scope(
-            parent, budget=opened, user_id=terms.user_id, tags=self._tags, ledger=self._ledger
-        )
+        return OpenBudget(ledger, terms)
 
     def closing(self, scope: Scope) -> None:
         """Enter what is still open in a scope that is being left."""
@@ -217,7 +229,7 @@ class Budget:
         opened = open_budgets(scope.budgets)[-1]
         opened.ledger.postings.collect()
         if opened.terms.block_id:
-            opened.ledger.postings.alerts.forget(opened.terms.owner)
+            self._blocks.close(opened.terms.owner)
 
     # by hand
 
@@ -227,17 +239,16 @@ class Budget:
         Every budget around, and this one, must agree; else `BudgetExceededError`. Settle the hold
         with what the call did cost, or release it if nothing was billed.
         """
-        to_pico(estimated_cost, "estimated_cost")
-        charges, entry = self._charges(estimated_cost)
-        worst = replace(entry, reserved_usd=entry.cost_usd, grade="assumed")
-        charges.observe(worst)
-        refused = charges.reserve_waiting(worst)
-        if refused is not None:
-            raise refused.error(entry)
-        hold = Hold(charges, entry, self._forget)
-        with self._lock:
-            self._holds.setdefault(_work(), []).append(hold)
-        return hold
+        charges, entry = self._charges(to_pico(estimated_cost, "estimated_cost"))
+        is_on_loop = task_here() is not None  # waiting would hold up those who are waited for
+        return self._hold(charges, take(holding(charges, entry, may_wait=not is_on_loop)))
+
+    async def aauthorize(self, estimated_cost: Money) -> Hold:
+        """As `authorize`, without holding up the event loop, also while it waits."""
+        charges, entry = self._charges(to_pico(estimated_cost, "estimated_cost"))
+        undo = partial(charges.release, entry.call_id)
+        steps = holding(charges, entry, may_wait=True)
+        return self._hold(charges, await take_off_loop(steps, charges.is_blocking, undo))
 
     def record(self, actual_cost: Money) -> None:
         """Enter what a call did cost, US dollars.
@@ -245,25 +256,22 @@ class Budget:
         Settles the hold that the same thread or task authorized last, if one is open; else the
         cost is simply added, whatever the limit.
         """
-        to_pico(actual_cost, "actual_cost")
-        with self._lock:
-            open_holds = self._holds.get(_work())
-            hold = open_holds[-1] if open_holds else None
-        if hold is not None:
-            hold.settle(actual_cost)
-            return
-        charges, entry = self._charges(actual_cost)
+        amount = to_pico(actual_cost, "actual_cost")
+        open_holds = self._holds.get(_work(), [])
+        for hold in reversed(open_holds.copy()):
+            if hold.settle(to_usd(amount)):
+                return
+        charges, entry = self._charges(amount)
         charges.enter(entry)
 
-    def _forget(self, hold: Hold) -> None:
-        with self._lock:
-            for work, holds in list(self._holds.items()):
-                if hold in holds:
-                    holds.remove(hold)
-                    if not holds:
-                        del self._holds[work]
+    def _hold(self, charges: Charges, entry: CostEntry) -> Hold:
+        work = _work()
+        holds = self._holds.setdefault(work, [])
+        hold = Hold(charges, entry, partial(_forget, holds))
+        holds.append(hold)
+        return hold
 
-    def _charges(self, amount: Money) -> tuple[Charges, Any]:
+    def _charges(self, amount: Picodollars) -> tuple[Charges, CostEntry]:
         scope = current()
         opened = self._open_here()
         budgets = open_budgets(scope.budgets) if scope is not None else []
@@ -271,7 +279,7 @@ class Budget:
             budgets.append(opened)
             scope = Scope(scope, user_id=self._terms.user_id, tags=self._tags)
         home = self._ledger_at(scope)
-        return Charges(home, budgets), manual_entry(home, scope, amount)
+        return Charges(home, budgets), manual_entry(home, scope, to_usd(amount))
 
     def _balance(self) -> Balance:
         opened = self._open_here()
@@ -286,9 +294,8 @@ class Budget:
             if scope in self._entered:
                 return open_budgets(scope.budgets)[-1]
             scope = scope.parent
-        if self._last is None or self._terms.window.name != "block":
-            ledger = self._ledger_at(current()) if self._last is None else self._last.ledger
-            return OpenBudget(ledger, self._terms)
+        if self._last is None:
+            self._last = self._opened(self._ledger_at(current()))
         return self._last
 
     def _ledger_at(self, scope: Scope | None) -> CostLedger:
@@ -298,6 +305,51 @@ class Budget:
         return named if isinstance(named, CostLedger) else default_ledger()
 
 
+class Blocks:
+    """The blocks of one budget. Each is forgotten when it is over and no longer the last one."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, CostLedger] = {}
+        self._over: dict[str, CostLedger] = {}
+
+    def open(self, ledger: CostLedger, owner: str) -> None:
+        """Begin a block, and forget those that are over."""
+        self._open[owner] = ledger
+        self._forget()
+
+    def close(self, owner: str) -> None:
+        """End a block: it can still be asked about, until the next one begins."""
+        if (ledger := self._open.pop(owner, None)) is not None:
+            self._over[owner] = ledger
+
+    def _forget(self) -> None:
+        while self._over:
+            with suppress(KeyError):  # another thread was faster
+                owner, ledger = self._over.popitem()
+                ledger.postings.dropped.put(partial(ledger.postings.drop, owner))
+
+    def __del__(self) -> None:
+        self._over.update(self._open)
+        self._forget()
+
+
+class _Thread:
+    """Stands for a thread, whose own number is used again when it has ended."""
+
+
+_here = threading.local()
+
+
 def _work() -> object:
     """Return what tells the present piece of work from others: its task, or its thread."""
-    return task_here() or threading.get_ident()
+    task = task_here()
+    if task is not None:
+        return task
+    if not hasattr(_here, "thread"):
+        _here.thread = _Thread()
+    return _here.thread
+
+
+def _forget(holds: list[Hold], hold: Hold) -> None:
+    if hold in holds:
+        holds.remove(hold)

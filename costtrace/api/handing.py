@@ -11,9 +11,7 @@ from costtrace.scopes import Scope, current, enter, leave
 from costtrace.scopes.handoff import LIFETIME, from_headers, to_headers
 
 
-def headers(
-    *, secret: str | bytes | None = None, lifetime: timedelta = LIFETIME
-) -> dict[str, str]:
+def headers(*, secret: str | bytes | None = None, lifetime: timedelta = LIFETIME) -> dict[str, str]:
     """Return the present scope as one header line, for a queue, a worker or another service.
 
     It names the user, the path of functions and the tags; it is signed with `secret`, or with

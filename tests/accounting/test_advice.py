@@ -151,8 +151,9 @@ def test_calls_that_nobody_waits_for_go_at_half_price(past: CostLedger, record: 
 
 
 def test_streamed_calls_have_somebody_waiting(past: CostLedger, record: Record):
-    """And calls that went as a batch are there already."""
+    """So have those that paid for priority; and a batch is there already."""
     record(HAIKU, 1_000, 1_000, streamed=True)
+    record("gpt-4o", 1_000, 1_000, service_tier="priority", function_name="urgent")
     record(HAIKU, 1_000, 1_000, service_tier="batch", function_name="nightly")
 
     assert of_kind(past, "batch") == []
@@ -199,7 +200,7 @@ def test_a_model_that_cannot_take_the_requests_is_not_named(past: CostLedger, re
 
 def test_what_is_hardly_cheaper_is_not_named(past: CostLedger, record: Record):
     """Less than a tenth is not worth another model's answers."""
-    prices = PriceTable.bundled().with_prices({OPUS: {"input": 3, "output": "15.1"}})
+    prices = PriceTable.bundled().with_prices({OPUS: {"input": 3, "output": 16}})
     ledger = CostLedger(prices=prices, clock=past.now)
     for _ in range(20):
         ledger.record(OPUS, "answer", "alice", 100, 1_000, streamed=True)
@@ -219,14 +220,27 @@ def test_a_dated_name_is_its_model(past: CostLedger, record: Record):
 
 
 def converse(
-    ledger: CostLedger, start: datetime, calls: int, *, cached: bool = False, user: str = "alice"
+    ledger: CostLedger,
+    start: datetime,
+    calls: int,
+    *,
+    cached: bool = False,
+    user: str = "alice",
+    every_s: float = 20,
+    reasoning: int = 0,
 ) -> None:
     """A conversation whose every call sends all of what was said before it."""
     sent = 200
     for number in range(calls):
-        usage = Usage(sent, 100, cache_read_tokens=sent - 150 if cached and number else 0)
-        at = start + timedelta(seconds=20 * number)
-        ledger.record(SONNET, "chat", user, sent, 100, usage=usage, timestamp=at, streamed=True)
+        usage = Usage(
+            sent,
+            100 + reasoning,
+            cache_read_tokens=sent - 150 if cached and number else 0,
+            reasoning_tokens=reasoning,
+        )
+        at = start + timedelta(seconds=every_s * number)
+        made = usage.output_tokens
+        ledger.record(SONNET, "chat", user, sent, made, usage=usage, timestamp=at, streamed=True)
         sent += 150
 
 
@@ -248,6 +262,28 @@ def test_a_cached_history_saves_less(past: CostLedger, clock: Any):
     # all of what goes was read at 0.30 USD per million
     saved = sum(range(150, 1_351, 150)) * Decimal("0.0000003")
     assert [one.saving_usd for one in of_kind(past, "history")] == [saved]
+
+
+def test_what_was_only_thought_is_not_sent_again(past: CostLedger, clock: Any):
+    """A history holds the answers without their reasoning, and is one all the same."""
+    converse(past, clock.now - timedelta(hours=1), 12, reasoning=500)
+
+    assert len(of_kind(past, "history")) == 1
+
+
+def test_calls_far_apart_are_no_conversation(past: CostLedger, clock: Any):
+    """Half an hour and more: a nightly job over growing data looks just so."""
+    converse(past, clock.now - timedelta(days=1), 12, every_s=1_801)
+
+    assert of_kind(past, "history") == []
+
+
+def test_a_conversation_among_other_calls_is_no_habit(past: CostLedger, record: Record, clock: Any):
+    """Most calls of the function have to be parts of one."""
+    converse(past, clock.now - timedelta(hours=1), 12)
+    record(SONNET, 1_000, 100, calls=13, streamed=True, function_name="chat", user_id="bob")
+
+    assert of_kind(past, "history") == []
 
 
 def test_each_user_has_a_conversation_of_their_own(past: CostLedger, clock: Any):
@@ -297,6 +333,14 @@ def test_a_tight_reservation_is_left_alone(past: CostLedger, record: Record):
     """Also where there are too few calls to tell what is rare."""
     record(HAIKU, 100, 50, calls=200, streamed=True, reserved_usd="0.0006")
     record(HAIKU, 100, 50, calls=99, streamed=True, reserved_usd=1, function_name="other")
+
+    assert past.advise() == []
+
+
+def test_a_reservation_that_some_calls_need_is_left_alone(past: CostLedger, record: Record):
+    """Most calls cost little, but one in twenty generates all that it may."""
+    record(HAIKU, 100, 50, calls=190, streamed=True, reserved_usd="0.0201")
+    record(HAIKU, 100, 4_000, calls=10, streamed=True, reserved_usd="0.0201")
 
     assert past.advise() == []
 

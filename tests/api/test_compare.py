@@ -396,6 +396,16 @@ def test_a_model_without_a_price_costs_nobody_knows_what(compare: Compare, ledge
     assert str(found).splitlines()[2].split()[:2] == ["my-own-model", "unpriced"]
 
 
+def test_calls_that_are_not_seen_have_no_cost(
+    clients: list[Any], ledger: CostLedger, monkeypatch: pytest.MonkeyPatch
+):
+    """With all instrumentation switched off nobody knows what they cost: that is not nothing."""
+    monkeypatch.setenv("COSTTRACE_DISABLED", "1")
+    (row,) = compare_models([MINI], "Hi", client=clients, ledger=ledger, expected="London")
+
+    assert (row.correct, row.cost_usd, row.cost_per_correct_usd) == (True, None, None)
+
+
 def test_without_a_key_the_row_says_so(
     openai_client: Any, ledger: CostLedger, monkeypatch: pytest.MonkeyPatch
 ):

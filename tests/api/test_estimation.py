@@ -108,19 +108,28 @@ def test_outputs_of_the_past_are_cut_at_the_limit(ledger: CostLedger):
     assert found.mean_output_tokens == 20
 
 
-def test_cache_writes_and_searches_are_expected_too(ledger: CostLedger):
-    """Everything that made the calls before it cost what they did."""
-    usage = Usage(
-        input_tokens=1_000, output_tokens=20, cache_write_tokens=1_000, web_search_calls=1
-    )
+def test_cache_writes_are_expected_too(ledger: CostLedger):
+    """They are dearer than the input that is not written."""
+    usage = Usage(input_tokens=1_000, output_tokens=20, cache_write_tokens=1_000)
     ledger.record(CLAUDE, "search", "alice", 1_000, 20, usage=usage)
     found = estimate(CLAUDE, "x" * 4_000, 1_000, ledger=ledger, function_name="search")
-    tokens = int(found.input_tokens)
 
-    # every token written at 1.25, 20 at 5 per million, one search at 10 per thousand
-    expected = Decimal(tokens) * Decimal("0.00000125") + Decimal("0.0001") + Decimal("0.01")
-    assert found.worst_usd is not None
-    assert found.expected_usd == min(expected, found.worst_usd)
+    # every token written at 1.25, and 20 generated at 5 USD per million
+    written = int(found.input_tokens) * Decimal("0.00000125")
+    assert found.expected_usd == written + Decimal("0.0001")
+
+
+def test_searches_are_expected_too(ledger: CostLedger):
+    """Half a search for each call, where every other call made one."""
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    for searches in (0, 1):
+        usage = Usage(1_000, 20, web_search_calls=searches)
+        ledger.record(CLAUDE, "search", "alice", 1_000, 20, usage=usage)
+    found = estimate(CLAUDE, "Hi", 100, tools=tools, ledger=ledger, function_name="search")
+
+    # each token at 1, 20 generated at 5 USD per million, half a search at 10 USD per thousand
+    sent = int(found.input_tokens) * Decimal("0.000001")
+    assert found.expected_usd == sent + Decimal("0.0001") + Decimal("0.005")
 
 
 def test_only_answered_calls_tell_what_to_expect(ledger: CostLedger):

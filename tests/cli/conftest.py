@@ -66,7 +66,5 @@ def costs(tmp_path: Path) -> Path:
             ledger.record(
                 "gpt-4o-mini", "answer", "alice", 1000, 100, timestamp=at, tags={"team": "search"}
             )
-        ledger.record(
-            "claude-haiku-4-5", "summarise", "bob", 1000, 100, timestamp=SECOND
-        )
+        ledger.record("claude-haiku-4-5", "summarise", "bob", 1000, 100, timestamp=SECOND)
     return path

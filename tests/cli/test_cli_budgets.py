@@ -19,8 +19,15 @@ def spent(tmp_path: Path) -> Path:
     with CostLedger(path=path) as ledger:
         for hour in range(10):
             ledger.record(
-                "gpt-4o", "answer", "alice", 10, 10, cost_usd="0.10", call_id=f"a{hour}",
-                timestamp=FIRST + timedelta(hours=hour), reserved_usd="0.15",
+                "gpt-4o",
+                "answer",
+                "alice",
+                10,
+                10,
+                cost_usd="0.10",
+                call_id=f"a{hour}",
+                timestamp=FIRST + timedelta(hours=hour),
+                reserved_usd="0.15",
             )
         ledger.record("gpt-4o", "draft", "bob", 10, 10, cost_usd=5, timestamp=SECOND)
         with pytest.warns(match="no price is known"):
@@ -99,7 +106,7 @@ def test_a_replay_tells_alerts_and_what_was_tight(cli: Cli, spent: Path):
 
 
 def test_everyone_may_be_limited_at_once(cli: Cli, spent: Path):
-    """`*` is each user without a limit of their own; unpriced calls are let through, and counted."""
+    """`*` is each user without a limit of their own; unpriced calls go through, and are counted."""
     done = cli("budgets", spent, "--replay", "--limit", "*=4", "--limit", "alice=0.1", "--json")
 
     users = {user["user_id"]: user["refused_calls"] for user in done.json["users"]}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Cli
+from command_line import ROOT, Cli
 
 from costtrace import CostLedger
-from costtrace.testing import LoopbackProvider
+from costtrace.testing import LoopbackProvider, Reply
 
 FUNCTIONS = {
     "classify",
@@ -135,6 +138,30 @@ def test_live_asks_before_it_spends(
     assert provider.requests == []
 
 
+@pytest.mark.parametrize(("answer", "status"), [(b"y\n", 0), (b"n\n", 2), (b"\n", 2)])
+def test_live_does_as_it_is_told(
+    tmp_path: Path, provider: LoopbackProvider, answer: bytes, status: int
+):
+    """On a terminal it asks; only a yes sends anything."""
+    ours, theirs = os.openpty()
+    os.write(ours, answer)
+    done = subprocess.run(
+        [sys.executable, "-m", "costtrace", "demo", "--live", "--db", "x.db"],
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **provider.environ()},
+        timeout=60,
+    )
+    os.close(ours)
+    os.close(theirs)
+
+    assert done.returncode == status
+    assert "Go on? [y/N]" in done.stderr
+    assert bool(provider.requests) is (status == 0)
+
+
 @pytest.mark.parametrize("names", [("OPENAI", "ANTHROPIC"), ("OPENAI",), ("ANTHROPIC",)])
 def test_live_stays_within_its_maximum(
     cli: Cli,
@@ -160,8 +187,6 @@ def test_a_wrong_key_is_one_line(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, provider: LoopbackProvider
 ):
     """The provider's own words, without a traceback."""
-    from costtrace.testing import Reply
-
     live(monkeypatch, provider, "OPENAI")
     provider.default = Reply(status=401, error="Incorrect API key provided")
 
