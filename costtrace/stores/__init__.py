@@ -9,12 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from costtrace.stores.dbapi import DBAPIStore
     from costtrace.stores.memory import MemoryStore
+    from costtrace.stores.redis import RedisStore
     from costtrace.stores.sqlite import SQLiteStore
 
-__all__ = ["MemoryStore", "SQLiteStore"]
+__all__ = ["DBAPIStore", "MemoryStore", "RedisStore", "SQLiteStore"]
 
-_MODULES = {"MemoryStore": "memory", "SQLiteStore": "sqlite"}
+_MODULES = {
+    "DBAPIStore": "dbapi",
+    "MemoryStore": "memory",
+    "RedisStore": "redis",
+    "SQLiteStore": "sqlite",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -17,21 +17,47 @@ class Timeline:
 
     def __init__(self) -> None:
         self._points = bytearray()
-        self._last = -(2**62)
+        self._minute = -(2**62)  # the latest; its charge is packed when a later one comes
+        self._pico = self._tokens = self._calls = 0
 
     def __iter__(self) -> Iterator[tuple[int, Charge]]:
+        self._pack_latest()
         for minute, *charge in _POINT.iter_unpack(bytes(self._points)):
             if any(charge):
                 yield minute, (charge[0], charge[1], charge[2])
 
     def add(self, minute: int, pico: int, tokens: int, calls: int) -> None:
         """Add to what was charged in a minute."""
-        points = self._points
-        if minute > self._last:
-            points += _POINT.pack(minute, pico, tokens, calls)
-            self._last = minute
-            return
-        at = len(points) - _POINT.size if minute == self._last else self._position(minute)
+        if minute > self._minute:
+            self._pack_latest()
+            self._minute = minute
+        if minute == self._minute:
+            self._pico += pico
+            self._tokens += tokens
+            self._calls += calls
+        else:
+            self._merge(minute, pico, tokens, calls)
+
+    def sum(self, first: int, end: int) -> Charge:
+        """Return what was charged from the first minute on, before the end."""
+        self._pack_latest()
+        start, stop = self._position(first), self._position(end)
+        pico = tokens = calls = 0
+        for _, more_pico, more_tokens, more_calls in _POINT.iter_unpack(self._points[start:stop]):
+            pico += more_pico
+            tokens += more_tokens
+            calls += more_calls
+        return (pico, tokens, calls)
+
+    def _pack_latest(self) -> None:
+        pico, tokens, calls = self._pico, self._tokens, self._calls
+        if pico or tokens or calls:
+            self._pico = self._tokens = self._calls = 0
+            self._merge(self._minute, pico, tokens, calls)
+
+    def _merge(self, minute: int, pico: int, tokens: int, calls: int) -> None:
+        """Add to the packed point of a minute, or put one in its place."""
+        points, at = self._points, self._position(minute)
         if at < len(points):
             found, old_pico, old_tokens, old_calls = _POINT.unpack_from(points, at)
             if found == minute:
@@ -40,16 +66,6 @@ class Timeline:
                 )
                 return
         points[at:at] = _POINT.pack(minute, pico, tokens, calls)
-
-    def sum(self, first: int, end: int) -> Charge:
-        """Return what was charged from the first minute on, before the end."""
-        start, stop = self._position(first), self._position(end)
-        pico = tokens = calls = 0
-        for _, more_pico, more_tokens, more_calls in _POINT.iter_unpack(self._points[start:stop]):
-            pico += more_pico
-            tokens += more_tokens
-            calls += more_calls
-        return (pico, tokens, calls)
 
     def _position(self, minute: int) -> int:
         """Return where the first point at or after the minute begins."""

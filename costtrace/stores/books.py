@@ -23,6 +23,7 @@ from costtrace.stores.rows import (
     check_text,
     checked_label,
     distinct,
+    label_of,
 )
 
 _LABEL_BITS = 32
@@ -34,7 +35,8 @@ class Held:
     """A hold that stands."""
 
     hold: Hold
-    facts: Facts
+    timestamp_us: int
+    charge: Charge
     payers: int
     lease_until_us: int
 
@@ -96,16 +98,20 @@ class Books:
     # -- steps -------------------------------------------------------------------------------
 
     def hold(self, held: Held) -> None:
-        """Reserve."""
+        """Reserve. What could keep the hold from lapsing one day is refused now."""
+        entry = held.hold.entry
+        self.label_code(label_of(entry))
+        if not entry.call_id.isascii():
+            check_text(entry.call_id, "call_id")
         self.is_half_done = True
-        self.holds[held.facts.entry.call_id] = held
+        self.holds[held.hold.entry.call_id] = held
         self._move_reserved(held, 1)
         self.is_half_done = False
 
     def unhold(self, held: Held) -> None:
         """Give a reservation back."""
         self.is_half_done = True
-        del self.holds[held.facts.entry.call_id]
+        del self.holds[held.hold.entry.call_id]
         self._move_reserved(held, -1)
         self.is_half_done = False
 
@@ -116,16 +122,17 @@ class Books:
         label = self.label_code(fields)
         reserved = NOTHING
         if held is not None:
-            timestamp_us = held.facts.timestamp_us
-            held_pico, held_tokens, held_calls = held.facts.charge
+            timestamp_us = held.timestamp_us
+            held_pico, held_tokens, held_calls = held.charge
             reserved = (-held_pico, -held_tokens, -held_calls)
         packed = self.entries.pack(entry, timestamp_us, pico, reserved_pico, label, payers, state)
         self.is_half_done = True
         self.entries.append(packed, timestamp_us, entry.call_id)
         if held is not None:
             del self.holds[entry.call_id]
+        accounts = self.accounts
         for owner in self.payers[payers]:
-            self.account(owner).move(timestamp_us, charge, reserved)
+            (accounts.get(owner) or self.account(owner)).move(timestamp_us, charge, reserved)
         self._add_total(timestamp_us, label, counts_of(entry, pico))
         self.is_half_done = False
 
@@ -179,8 +186,8 @@ class Books:
                 _add(spent, _less(NOTHING, charge))
         reserved = [0, 0, 0]
         for held in self.holds.values():
-            if start_us <= held.facts.timestamp_us < end_us and owner in self.payers[held.payers]:
-                _add(reserved, held.facts.charge)
+            if start_us <= held.timestamp_us < end_us and owner in self.payers[held.payers]:
+                _add(reserved, held.charge)
         return spent + reserved
 
     def _charges(self, owner: str, start_us: int, end_us: int) -> Iterable[Charge]:
@@ -332,12 +339,11 @@ class Books:
         turnover[0], turnover[1] = pico, tokens
 
     def _move_reserved(self, held: Held, sign: int) -> None:
-        pico, tokens, calls = held.facts.charge
-        reserved = (sign * pico, sign * tokens, sign * calls)
+        reserved = held.charge if sign > 0 else _less(NOTHING, held.charge)
         for owner in self.payers[held.payers]:
             account = self.accounts.get(owner)
             if account is not None and account.kept:
-                account.move_kept(held.facts.timestamp_us, NOTHING, reserved)
+                account.move_kept(held.timestamp_us, NOTHING, reserved)
 
     def _move_spent(self, payers: int, timestamp_us: int, spent: Charge) -> None:
         for owner in self.payers[payers]:
@@ -370,10 +376,9 @@ def _less(charge: Charge, old: Charge) -> Charge:
 
 
 def _renamed(held: Held, user_id: str, new_user_id: str) -> Held:
-    entry = held.facts.entry
+    entry = held.hold.entry
     if entry.user_id == user_id:
         entry = replace(entry, user_id=new_user_id)
     owner, new_owner = user_owner(user_id), user_owner(new_user_id)
     owners = tuple(new_owner if name == owner else name for name in held.hold.owners)
-    hold = replace(held.hold, entry=entry, owners=owners)
-    return replace(held, hold=hold, facts=held.facts._replace(entry=entry))
+    return replace(held, hold=replace(held.hold, entry=entry, owners=owners))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from costtrace.entry import CostEntry
 from costtrace.stores.rows import (
@@ -20,6 +21,24 @@ from costtrace.stores.rows import (
 
 Values: TypeAlias = tuple[Any, ...]
 """A row, as a database driver gives and takes it."""
+
+
+class Rows(Protocol):
+    """What a driver answers with."""
+
+    @property
+    def rowcount(self) -> int:
+        """Return how many rows the statement changed."""
+
+    def fetchone(self) -> Any:
+        """Return the next row, None after the last."""
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows."""
+
+
+Run: TypeAlias = Callable[[str, tuple[Any, ...]], Rows]
+"""Executes one statement with `?` for its values."""
 
 CALL_COLUMNS = (
     "call_id",

@@ -140,6 +140,8 @@ class EntryColumns:
     def records(self, first: int, end: int) -> Iterator[tuple[int, Record]]:
         """Yield the rows of a range that are entries, with their numbers."""
         first, end = max(first, self.first_row), min(end, self.end_row)
+        if first >= end:
+            return
         size, base = _RECORD.size, self.first_row
         packed = self._records[(first - base) * size : (end - base) * size]
         for row, numbers in enumerate(_RECORD.iter_unpack(packed), first):
@@ -172,22 +174,20 @@ class EntryColumns:
 
     def charge(self, row: int, record: Record) -> Charge:
         """Return what the entry took from each of its owners."""
-        usage = self._usage(row, record)
-        return (record.pico, usage.total_tokens, int(self.is_call(row, record)))
+        if not record.flags & _RARE:
+            return (record.pico, record.input_tokens + record.output_tokens, 1)
+        rare = self._rare[row]
+        return (record.pico, rare.usage.total_tokens, int(rare.adjusts is None))
 
     def counts(self, row: int, record: Record) -> tuple[int, ...]:
         """Return what the entry adds to the total of its group."""
-        is_call = self.is_call(row, record)
-        unpriced = is_call and bool(record.flags & _UNPRICED)
-        sent, generated = record.input_tokens, record.output_tokens
+        sent, generated, is_call = record.input_tokens, record.output_tokens, True
         if record.flags & _RARE:
-            usage = self._rare[row].usage
-            sent, generated = usage.input_tokens, usage.output_tokens
+            rare = self._rare[row]
+            sent, generated = rare.usage.input_tokens, rare.usage.output_tokens
+            is_call = rare.adjusts is None
+        unpriced = is_call and bool(record.flags & _UNPRICED)
         return (1, int(is_call), sent, generated, record.pico, int(unpriced))
-
-    def is_call(self, row: int, record: Record) -> bool:
-        """Return whether the entry is a call, not a correction of one."""
-        return not record.flags & _RARE or self._rare[row].adjusts is None
 
     def cost_pico(self, record: Record) -> Picodollars | None:
         """Return the cost, None if unknown."""
@@ -324,17 +324,20 @@ class EntryColumns:
 def _texts(entry: CostEntry, flags: int) -> tuple[bytes, int, int]:
     """Return both ids as bytes, the length of the first, and the flags that tell of them."""
     call_id, response_id = entry.call_id, entry.response_id
-    texts = b""
-    if len(call_id) == 32:  # as hexadecimal digits they take half of their length
+    try:
+        texts = call_id.encode()
+        answer = b"" if response_id is None else response_id.encode()
+    except (UnicodeEncodeError, AttributeError):
+        check_text(call_id, "call_id")
+        check_text(response_id, "response_id")
+        raise
+    if len(texts) == 32:  # as hexadecimal digits they take half of their length
         try:
-            texts = bytes.fromhex(call_id)
+            packed = bytes.fromhex(call_id)
         except ValueError:
-            texts = b""
-    if texts and texts.hex() == call_id:
-        flags |= _HEX
-    else:
-        texts = check_text(call_id, "call_id").encode()
+            packed = b""
+        if packed.hex() == call_id:
+            texts, flags = packed, flags | _HEX
     if response_id is None:
         return texts, len(texts), flags
-    answer = check_text(response_id, "response_id").encode()
     return texts + answer, len(texts), flags | _ANSWERED

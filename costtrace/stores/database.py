@@ -18,11 +18,12 @@ from pathlib import Path
 from threading import Lock
 
 from costtrace.exceptions import BudgetStoreError
+from costtrace.stores.calls import Run
 from costtrace.stores.filelock import FileLock, Presence
 from costtrace.stores.forks import survive_forks
 from costtrace.stores.mounts import network_file_system
 from costtrace.stores.schema import APPLICATION_ID, EARLIEST_SQLITE, MIGRATIONS
-from costtrace.stores.steps import READ_META, Run
+from costtrace.stores.steps import READ_META
 
 _CLOSE_WITHIN_S = 1.0
 _inherited: list[sqlite3.Connection | None] = []

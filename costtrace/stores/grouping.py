@@ -15,7 +15,15 @@ from typing import TypeAlias
 from costtrace.entry import CostEntry, Total
 from costtrace.money import Picodollars, to_usd
 from costtrace.stores.base import Dimension, Query, Sums
-from costtrace.stores.rows import DAY_US, Label, check_text, to_us
+from costtrace.stores.rows import (
+    DAY_US,
+    Label,
+    check_text,
+    checked_label,
+    exact_pico,
+    label_of,
+    to_us,
+)
 
 Counts: TypeAlias = Sequence[int]
 """Entries, calls, prompt tokens, completion tokens, picodollars, unpriced calls."""
@@ -42,6 +50,12 @@ def counts_of(entry: CostEntry, pico: Picodollars | None) -> Counts:
     usage, is_call = entry.usage, entry.adjusts is None
     unpriced = 1 if pico is None and is_call else 0
     return (1, int(is_call), usage.input_tokens, usage.output_tokens, pico or 0, unpriced)
+
+
+def row_of(entry: CostEntry) -> Row:
+    """Return the row of one entry alone."""
+    label = checked_label(label_of(entry))
+    return to_us(entry.timestamp) // DAY_US, label, counts_of(entry, exact_pico(entry.cost_usd))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -25,19 +24,20 @@ from costtrace.stores.base import (
     user_owner,
 )
 from costtrace.stores.books import Books, Held
+from costtrace.stores.clock import steady_clock
 from costtrace.stores.columns import LAPSED
 from costtrace.stores.forks import survive_forks
 from costtrace.stores.grouping import (
     Row,
     Stretch,
     check_query,
-    counts_of,
     dimensions,
     group,
     matches,
     names_one_call,
     negative,
     only,
+    row_of,
     sum_up,
     times_us,
 )
@@ -46,15 +46,13 @@ from costtrace.stores.rows import (
     DAY_US,
     Charge,
     balance_of,
-    checked_label,
     conflict,
-    exact_pico,
     facts_of,
     from_us,
-    label_of,
     lapsed_grade,
     lease_us,
     refusal,
+    terms_of,
     to_us,
 )
 
@@ -81,7 +79,7 @@ class MemoryStore:
         self._books = Books()
         self._latches = Latches()
         self._budgets: dict[tuple[str | None, str | None], BudgetRecord] = {}
-        self._now_us = _steady_clock()
+        self._now_us = steady_clock()
         self._next_lapse_us = _NEVER
         survive_forks(self)
 
@@ -91,24 +89,24 @@ class MemoryStore:
             self._now_us = now_us
             self._next_lapse_us = 0
 
-    # -- steps -------------------------------------------------------------------------------
-
     def reserve(self, hold: Hold) -> Refusal | None:
         """Hold the worst case on every owner, or, if a limit would be passed, on none."""
-        facts = facts_of(hold.entry)
+        timestamp_us, _, charge = terms_of(hold.entry)
+        lease = lease_us(hold.lease_s)
         with self._lock:
             books = self._sound_books()
-            if self._is_held(hold, facts.charge):
+            if self._is_held(hold, timestamp_us, charge):
                 return None
             now_us = self._now_us()
             if now_us >= self._next_lapse_us:
                 self._lapse(now_us, _LAPSED_AT_ONCE)
             for limit in hold.limits:
-                refused = self._refusal(limit, facts.charge)
+                refused = self._refusal(limit, charge)
                 if refused is not None:
                     return refused
-            lease_until_us = now_us + lease_us(hold.lease_s)
-            books.hold(Held(hold, facts, books.payers_code(hold.owners), lease_until_us))
+            lease_until_us = now_us + lease
+            payers = books.payers_code(hold.owners)
+            books.hold(Held(hold, timestamp_us, charge, payers, lease_until_us))
             if lease_until_us < self._next_lapse_us:
                 self._next_lapse_us = lease_until_us
         return None
@@ -188,8 +186,6 @@ class MemoryStore:
             summed = books.summed(owner, span)
             return balance_of(summed[:3], summed[3:])
 
-    # -- alerts, budgets, owners -------------------------------------------------------------
-
     def undelivered(self, older_than_s: float) -> list[Crossing]:
         """Return crossings latched longer ago than this and never delivered."""
         with self._lock:
@@ -235,8 +231,6 @@ class MemoryStore:
         with self._lock:
             return self._sound_books().drop_before(before_us)
 
-    # -- questions ---------------------------------------------------------------------------
-
     def entries(
         self, query: Query = EVERYTHING, *, newest_first: bool = False
     ) -> Iterator[CostEntry]:
@@ -276,8 +270,6 @@ class MemoryStore:
     def close(self) -> None:
         """Do nothing: there are no files."""
 
-    # -- forks -------------------------------------------------------------------------------
-
     def before_fork(self) -> None:
         """Finish the step that another thread may be in."""
         self._lock.acquire()
@@ -290,8 +282,6 @@ class MemoryStore:
         """Go on with a lock that no thread of the parent waits for."""
         self._lock = Lock()
 
-    # -- under the lock ----------------------------------------------------------------------
-
     def _sound_books(self) -> Books:
         """Return the books; a step that a signal broke off is made good first."""
         books = self._books
@@ -299,7 +289,7 @@ class MemoryStore:
             books.mend()
         return books
 
-    def _is_held(self, hold: Hold, charge: Charge) -> bool:
+    def _is_held(self, hold: Hold, timestamp_us: int, charge: Charge) -> bool:
         """Return whether this very hold stands; raises if the id stands for another call."""
         call_id, books = hold.entry.call_id, self._books
         held = books.holds.get(call_id)
@@ -307,9 +297,9 @@ class MemoryStore:
             if books.entries.find(call_id) is not None:
                 raise conflict(call_id, "is settled or lapsed already")
             if books.forgotten_before_us is not None:
-                self._check_age(call_id, to_us(hold.entry.timestamp))
+                self._check_age(call_id, timestamp_us)
             return False
-        if held.facts.charge != charge or set(held.hold.owners) != set(hold.owners):
+        if held.charge != charge or set(held.hold.owners) != set(hold.owners):
             raise conflict(call_id, "is held already, with another amount or other owners")
         return True
 
@@ -338,11 +328,12 @@ class MemoryStore:
     def _lapse(self, now_us: int, at_most: int | None) -> int:
         books = self._books
         due = [held for held in books.holds.values() if held.lease_until_us <= now_us]
+        due.sort(key=lambda held: (held.lease_until_us, held.hold.entry.call_id))
         for held in due[:at_most]:
-            entry = held.facts.entry
+            entry = held.hold.entry
             facts = facts_of(replace(entry, grade=lapsed_grade(entry)))
             books.book(facts, held.payers, held, LAPSED)
-        left = (held.lease_until_us for held in books.holds.values())
+        left = [held.lease_until_us for held in books.holds.values()]
         self._next_lapse_us = min(left, default=_NEVER)
         return len(due[:at_most])
 
@@ -363,7 +354,7 @@ class MemoryStore:
     def _rows(self, query: Query) -> list[Row]:
         if names_one_call(query):
             found = self._entries(query, newest_first=False)
-            return [self._row_of(entry) for entry in found]
+            return [row_of(entry) for entry in found]
         stretch = Stretch.of(query)
         with self._lock:
             books = self._sound_books()
@@ -405,14 +396,3 @@ class MemoryStore:
                     or entries.response_id(row, record) == query.response_id
                 )
             ]
-
-    def _row_of(self, entry: CostEntry) -> Row:
-        label = checked_label(label_of(entry))
-        day = to_us(entry.timestamp) // DAY_US
-        return day, label, counts_of(entry, exact_pico(entry.cost_usd))
-
-
-def _steady_clock() -> Callable[[], int]:
-    """Return a clock that starts at the wall clock's time and is never set back."""
-    offset_ns = time.time_ns() - time.monotonic_ns()
-    return lambda: (time.monotonic_ns() + offset_ns) // 1000

@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 
 from costtrace.entry import CostEntry, Total
 from costtrace.stores.base import Dimension, Query, Span, Sums
-from costtrace.stores.calls import CALL_COLUMNS, LABEL, TIMESTAMP, Values, counts_from, entry_from
+from costtrace.stores.calls import (
+    CALL_COLUMNS,
+    LABEL,
+    TIMESTAMP,
+    Run,
+    Values,
+    counts_from,
+    entry_from,
+)
 from costtrace.stores.grouping import (
     Row,
     Stretch,
@@ -22,7 +30,7 @@ from costtrace.stores.grouping import (
     times_us,
 )
 from costtrace.stores.rows import DAY_US, Label, label_from_row
-from costtrace.stores.steps import READ_LABEL, Run, Steps
+from costtrace.stores.steps import READ_LABEL, Steps
 
 _COLUMNS = ", ".join(CALL_COLUMNS)
 _LABEL_COLUMNS = ", ".join(Label._fields)
@@ -59,14 +67,14 @@ WRONG_TOTALS = f"""
     SELECT day, label_id FROM (
         SELECT day, label_id, entries, calls, prompt_tokens AS sent, completion_tokens AS generated,
             cost_pico AS cost, unpriced_calls AS unpriced
-        FROM total WHERE is_gone = 0 AND entries <> 0
+        FROM total WHERE is_gone = 0
         UNION ALL
         SELECT timestamp_us / {DAY_US}, label_id, -count(*),
             -sum(CASE WHEN adjusts IS NULL THEN 1 ELSE 0 END), -sum(input_tokens),
             -sum(output_tokens), -sum(coalesce(cost_pico, 0)),
             -sum(CASE WHEN adjusts IS NULL AND cost_pico IS NULL THEN 1 ELSE 0 END)
         FROM entry GROUP BY 1, 2
-    ) AS both GROUP BY 1, 2
+    ) AS moved GROUP BY 1, 2
     HAVING sum(entries) <> 0 OR sum(calls) <> 0 OR sum(sent) <> 0 OR sum(generated) <> 0
         OR sum(cost) <> 0 OR sum(unpriced) <> 0"""
 WRONG_MINUTES = """
@@ -77,7 +85,7 @@ WRONG_MINUTES = """
         SELECT owner_id, timestamp_us / 60000000, -sum(coalesce(cost_pico, 0)),
             -sum(input_tokens + output_tokens), -sum(CASE WHEN adjusts IS NULL THEN 1 ELSE 0 END)
         FROM entry JOIN payer ON payer.payers_id = entry.payers_id GROUP BY 1, 2
-    ) AS both GROUP BY 1, 2 HAVING sum(pico) <> 0 OR sum(tokens) <> 0 OR sum(calls) <> 0"""
+    ) AS moved GROUP BY 1, 2 HAVING sum(pico) <> 0 OR sum(tokens) <> 0 OR sum(calls) <> 0"""
 BALANCES = """
     SELECT owner_id, start_us, end_us, spent_pico, spent_tokens, spent_calls, reserved_pico,
         reserved_tokens, reserved_calls FROM balance"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from struct import Struct
 
 BLOCK = 256
@@ -27,27 +27,27 @@ class IdIndex:
         """Note the row of a call."""
         number = hash(call_id)
         shard = number % _SHARDS
-        rows = self._rows[shard]
-        keys = self._keys[shard]
+        rows, keys = self._rows[shard], self._keys[shard]
         if rows is None or keys is None:
             rows = self._rows[shard] = array("I")
             keys = self._keys[shard] = bytearray()
         rows.append(row)
         keys += _KEY.pack(number)
 
-    def candidates(self, call_id: str) -> Iterator[int]:
-        """Yield the rows that may be this call's."""
+    def candidates(self, call_id: str) -> Sequence[int]:
+        """Return the rows that may be this call's."""
         number = hash(call_id)
-        keys = self._keys[number % _SHARDS]
-        rows = self._rows[number % _SHARDS]
+        keys, rows = self._keys[number % _SHARDS], self._rows[number % _SHARDS]
         if keys is None or rows is None:
-            return
+            return ()
         key = _KEY.pack(number)
         at = keys.find(key)
+        found = []
         while at >= 0:
             if at % 8 == 0:
-                yield rows[at // 8]
+                found.append(rows[at // 8])
             at = keys.find(key, at + 1)
+        return found
 
     def remove(self, call_id: str, row: int) -> None:
         """Forget the row of a call."""

@@ -153,22 +153,6 @@ def exact_pico(amount: Decimal | None, name: str = "cost_usd") -> Picodollars | 
     return pico
 
 
-def entry_pico(entry: CostEntry) -> Picodollars | None:
-    """Return the entry's cost; only a line that adjusts another may be negative."""
-    pico = exact_pico(entry.cost_usd)
-    if pico is not None and pico < 0 and entry.adjusts is None:
-        raise ValueError(f"cost_usd must not be negative, but is {entry.cost_usd!r}")
-    return pico
-
-
-def charge_of(entry: CostEntry, pico: Picodollars | None) -> Charge:
-    """Return what the entry takes from each of its owners."""
-    tokens = entry.usage.total_tokens
-    if tokens > CEILING:
-        raise ValueError(f"{tokens} tokens in one call are more than can be kept")
-    return (pico or 0, tokens, 1 if entry.adjusts is None else 0)
-
-
 class Facts(NamedTuple):
     """An entry, checked, and the numbers that a store counts with."""
 
@@ -183,16 +167,27 @@ class Facts(NamedTuple):
 
 def facts_of(entry: CostEntry) -> Facts:
     """Take an entry apart; raises `ValueError` or `TypeError` for what no store can keep."""
+    timestamp_us, pico, charge = terms_of(entry)
+    if not 0 <= entry.attempts <= _MOST_ATTEMPTS:
+        raise ValueError(f"attempts must be an int >= 0, not {entry.attempts!r}")
+    reserved_usd = entry.reserved_usd
+    reserved_pico = None if reserved_usd is None else exact_pico(reserved_usd, "reserved_usd")
+    return Facts(entry, timestamp_us, pico, reserved_pico, charge, label_of(entry))
+
+
+def terms_of(entry: CostEntry) -> tuple[int, Picodollars | None, Charge]:
+    """Return when a call was authorized, what it costs, and what it takes from each owner."""
     timestamp_us = to_us(entry.timestamp)
     if timestamp_us < 0:
         raise ValueError(f"timestamp must not be before 1970, but is {entry.timestamp}")
-    if not 0 <= entry.attempts <= _MOST_ATTEMPTS:
-        raise ValueError(f"attempts must be an int >= 0, not {entry.attempts!r}")
-    pico = entry_pico(entry)
-    reserved_usd = entry.reserved_usd
-    reserved_pico = None if reserved_usd is None else exact_pico(reserved_usd, "reserved_usd")
-    charge = charge_of(entry, pico)
-    return Facts(entry, timestamp_us, pico, reserved_pico, charge, label_of(entry))
+    pico = exact_pico(entry.cost_usd)
+    if pico is not None and pico < 0 and entry.adjusts is None:
+        raise ValueError(f"cost_usd must not be negative, but is {entry.cost_usd!r}")
+    usage = entry.usage
+    tokens = usage.input_tokens + usage.output_tokens
+    if tokens > CEILING:
+        raise ValueError(f"{tokens} tokens in one call are more than can be kept")
+    return timestamp_us, pico, (pico or 0, tokens, 1 if entry.adjusts is None else 0)
 
 
 def distinct(owners: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from costtrace.stores.base import (
     Sums,
     Watch,
 )
+from costtrace.stores.clock import wall_clock
 from costtrace.stores.database import Database
 from costtrace.stores.grouping import check_query, dimensions
 from costtrace.stores.questions import Questions
@@ -62,7 +62,7 @@ class SQLiteStore:
             allow_network=allow_network,
         )
         self._is_lazy = synchronous == "NORMAL"
-        self._now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+        self._now_us: Callable[[], int] = wall_clock
 
     @property
     def path(self) -> Path:

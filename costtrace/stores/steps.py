@@ -7,9 +7,8 @@ database refuses, and the transaction is rolled back.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol, TypeAlias
 
 from costtrace.stores.base import Balance, Crossing, Hold, Limit, Refusal, Span, Watch
 from costtrace.stores.calls import (
@@ -18,6 +17,7 @@ from costtrace.stores.calls import (
     LABEL,
     PAYERS,
     TIMESTAMP,
+    Run,
     Values,
     call_values,
     charge_from,
@@ -59,7 +59,8 @@ FIND_HOLD = f"SELECT {_COLUMNS} FROM hold WHERE call_id = ?"
 ADD_HOLD = f"INSERT INTO hold ({_COLUMNS}, lease_until_us, process) VALUES ({_MARKS}, ?, ?)"
 DELETE_HOLD = "DELETE FROM hold WHERE call_id = ?"
 DUE_HOLDS = f"""
-    SELECT {_COLUMNS} FROM hold WHERE lease_until_us <= ? ORDER BY lease_until_us LIMIT ?"""
+    SELECT {_COLUMNS} FROM hold
+    WHERE lease_until_us <= ? ORDER BY lease_until_us, call_id LIMIT ?"""
 RENEW = "UPDATE hold SET lease_until_us = ? WHERE process = ? AND lease_until_us > ?"
 
 FIND_ENTRY = f"SELECT {_COLUMNS}, id, is_lapsed FROM entry WHERE call_id = ?"
@@ -134,24 +135,6 @@ HAND_OUT = "UPDATE alert SET handed_out_us = ? WHERE key = ?"
 DELIVERED = "UPDATE alert SET is_delivered = 1 WHERE key = ?"
 
 READ_META = "SELECT value FROM meta WHERE name = ?"
-
-
-class Rows(Protocol):
-    """What a driver answers with."""
-
-    @property
-    def rowcount(self) -> int:
-        """Return how many rows the statement changed."""
-
-    def fetchone(self) -> Any:
-        """Return the next row, None after the last."""
-
-    def fetchall(self) -> list[Any]:
-        """Return all rows."""
-
-
-Run: TypeAlias = Callable[[str, tuple[Any, ...]], Rows]
-"""Executes one statement with `?` for its values."""
 
 
 class Steps:

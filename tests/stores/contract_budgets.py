@@ -157,7 +157,9 @@ class BudgetContract:
 
     def test_more_spans_than_are_kept_stay_exact(self, store: Store) -> None:
         """A span that was put aside is summed again when it is asked for."""
-        hours = [Span(DAY.start_us + n * HOUR_US, DAY.start_us + (n + 1) * HOUR_US) for n in range(24)]
+        hours = [
+            Span(DAY.start_us + n * HOUR_US, DAY.start_us + (n + 1) * HOUR_US) for n in range(24)
+        ]
         for n in range(24):
             at = NOON.replace(hour=n)
             for _ in range(n):

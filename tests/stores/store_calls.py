@@ -83,7 +83,9 @@ def hold(
     return Hold(call, owners, limits, lease_s, process)
 
 
-def limit(pico: int | None = None, span: Span = ALWAYS, owner: str = "user:alice", **other: Any) -> Limit:
+def limit(
+    pico: int | None = None, span: Span = ALWAYS, owner: str = "user:alice", **other: Any
+) -> Limit:
     """A limit of the user's."""
     return Limit(owner, span, pico, **other)
 

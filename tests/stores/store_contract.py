@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from contract_budgets import BudgetContract
+from contract_names import NameContract
 from contract_queries import QueryContract
 from contract_states import StateContract
 from store_calls import Clock
@@ -13,7 +14,7 @@ from store_calls import Clock
 from costtrace.stores.base import Store
 
 
-class StoreContract(StateContract, BudgetContract, QueryContract):
+class StoreContract(StateContract, BudgetContract, QueryContract, NameContract):
     """Override `open_store` with a fixture that returns a function: a new, empty store."""
 
     @pytest.fixture

@@ -165,6 +165,7 @@ owners_sets = st.sampled_from(
     [("ledger",), ("ledger", "user:a"), ("ledger", "user:a", "user:b"), ("user:b", "ledger")]
 )
 picos = st.one_of(st.integers(0, 300), st.none())
+grades = st.sampled_from(["reported", "estimated"])
 positions = st.integers(0, 10**6)
 
 
@@ -228,7 +229,9 @@ class StoreMachine(RuleBasedStateMachine):
         lease_s=st.sampled_from([5, 60]),
         back_s=st.sampled_from([0, 0, 0, 30, 3600]),
     )
-    def reserve(self, pico: Any, owners: Any, chosen: Any, process: str, lease_s: int, back_s: int) -> None:
+    def reserve(
+        self, pico: Any, owners: Any, chosen: Any, process: str, lease_s: int, back_s: int
+    ) -> None:
         at = from_us(self.clock.now_us) - timedelta(seconds=back_s)
         call = entry(pico, timestamp=at, user_id=owners[-1])
         self.ids.append(call.call_id)
@@ -249,7 +252,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.reserved(Hold(call, known.owners if is_same else owners))
 
     @precondition(lambda self: self.ids)
-    @rule(position=positions, pico=picos, amend=st.booleans(), grade=st.sampled_from(["reported", "estimated"]))
+    @rule(
+        position=positions,
+        pico=picos,
+        amend=st.booleans(),
+        grade=st.sampled_from(["reported", "estimated"]),
+    )
     def settle(self, position: int, pico: Any, amend: bool, grade: str) -> None:
         call_id = self.pick(position)
         known = self.model.calls.get(call_id)

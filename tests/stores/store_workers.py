@@ -1,4 +1,4 @@
-"""Processes that work on one ledger file, started by tests: `python store_workers.py NAME PATH ...`."""
+"""Processes that work on one ledger file: `python store_workers.py NAME PATH ...`."""
 
 from __future__ import annotations
 

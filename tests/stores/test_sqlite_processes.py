@@ -116,7 +116,7 @@ def test_waiting_for_another_process_ends(path: Path) -> None:
     lock = FileLock(path.with_name(path.name + ".lock"))
     assert lock.acquire(time.monotonic())
     before = time.monotonic()
-    with pytest.raises(BudgetStoreError, match="another process has been writing for 0.2 s"):
+    with pytest.raises(BudgetStoreError, match=r"another process has been writing for 0\.2 s"):
         store.release("call")
     assert 0.2 <= time.monotonic() - before < 1
     assert store.balance("ledger", ALWAYS) == Balance()
