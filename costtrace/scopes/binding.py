@@ -100,6 +100,7 @@ def run(
 def _item_visit(carried: Carried, outer: Leaf | None) -> Visit:
     visit = Visit(carried.scope, outer)
     visit.is_item = True
+    visit.is_followed = leaves.is_followed_loop is not None
     visit.carried = carried
     return visit
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Final, TypeAlias
 
 from costtrace.scopes import lifecycle
@@ -168,7 +168,8 @@ def look_around() -> None:
         running_loop = sys.modules["asyncio.events"]._get_running_loop
     if trio is not None and trio_thread is None and hasattr(trio, "in_trio_task"):
         trio_task = _trio_asker(trio.in_trio_task, trio.current_task)
-        trio_thread = sys.modules["sniffio"].thread_local
+        sniffio = sys.modules.get("sniffio")
+        trio_thread = SimpleNamespace(name="trio") if sniffio is None else sniffio.thread_local
     if threading.local is not _local:
         _local = threading.local
         standing = _new_standing()
@@ -217,7 +218,7 @@ def here() -> Leaf | None:
         return leaf if leaf is not None else _unmarked(task, loop)
     if trio_thread is not None and trio_thread.name == "trio" and (task := trio_task()) is not None:
         leaf = _unmarkable.get(task)
-        return leaf if leaf is not None else _around(standing.leaf)
+        return leaf if leaf is not None else standing.leaf
     return standing.leaf  # type: ignore[no-any-return]
 
 
@@ -228,19 +229,11 @@ def _unmarked(task: object, loop: object) -> Leaf | None:
         return leaf
     if standing.newborn is not None:  # an eager task, in the middle of being created
         return standing.newborn  # type: ignore[no-any-return]
-    leaf = _around(standing.leaf)
+    leaf = nearest(standing.leaf)  # such as `with scope: asyncio.run(main())`
     # Where each task made since was marked, this one is older and belongs to nobody here.
     if type(leaf) is Visit and leaf.is_followed and is_followed_loop is not None:
         return None if is_followed_loop(type(loop)) else leaf
     return leaf
-
-
-def _around(leaf: Leaf | None) -> Found | None:
-    """What surrounds the whole loop, such as `with scope: asyncio.run(main())`."""
-    found = nearest(leaf)
-    while type(found) is Visit and found.is_item:
-        found = nearest(found.outer)
-    return found
 
 
 def current() -> Scope | None:

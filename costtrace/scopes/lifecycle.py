@@ -73,7 +73,7 @@ def register(opened: Callable[[], None], closed: Callable[[], None]) -> None:
     with _state:
         _watchers.append(watcher)
         if _state.is_told:
-            _call(opened)
+            guarded(opened)
     close_if_gone()
 
 
@@ -82,7 +82,7 @@ def unregister(opened: Callable[[], None], closed: Callable[[], None]) -> None:
     with _state:
         _watchers.remove(Watcher(opened, closed))
         if _state.is_told:
-            _call(closed)
+            guarded(closed)
     close_if_gone()
 
 
@@ -146,7 +146,7 @@ def change(function: Callable[[], None]) -> None:
         return
     with _state:
         if _state.is_open:
-            _call(function)
+            guarded(function)
     close_if_gone()
 
 
@@ -197,7 +197,7 @@ def _is_needed() -> bool:
 def _open() -> None:
     with _state:
         _state.modules_seen = len(sys.modules)
-        _call(follow)
+        guarded(follow)
         _tell()
         _state.is_open = True  # last: from here on others pass without the lock
 
@@ -212,7 +212,7 @@ def _close() -> None:
         return
     if not _state.is_pinned:
         _untell()
-    _call(unfollow)
+    guarded(unfollow)
     _state.modules_seen = -1
 
 
@@ -220,17 +220,18 @@ def _tell() -> None:
     if not _state.is_told:
         _state.is_told = True
         for watcher in _watchers:
-            _call(watcher.opened)
+            guarded(watcher.opened)
 
 
 def _untell() -> None:
     if _state.is_told:
         _state.is_told = False
         for watcher in reversed(_watchers):
-            _call(watcher.closed)
+            guarded(watcher.closed)
 
 
-def _call(function: Callable[[], None]) -> None:
+def guarded(function: Callable[[], None]) -> None:
+    """Call `function`; a fault in it is logged, and harms nobody's program."""
     try:
         function()
     except Exception:

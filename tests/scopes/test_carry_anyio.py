@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
+import weakref
 
 import pytest
 from scope_words import as_user, in_function, path, who
+
+from costtrace.scopes import Scope, Stay
 
 anyio = pytest.importorskip("anyio", reason="anyio is not installed")
 
@@ -80,6 +84,25 @@ def test_workers_serve_nobody_as_nobody(run):
         return seen
 
     assert run(main) == ["alice", None]
+
+
+def test_workers_keep_nothing(run):
+    """A worker that lives on does not keep the scope it was started or used in."""
+
+    async def main():
+        scope = Scope(None, user_id="alice")
+        ref = weakref.ref(scope)
+        with Stay(scope):
+            assert await anyio.to_thread.run_sync(who) == "alice"
+        del scope
+        for _ in range(100):  # the worker drops its last item a moment after its result
+            gc.collect()
+            if ref() is None:
+                break
+            await anyio.sleep(0.001)
+        return ref()
+
+    assert run(main) is None
 
 
 def test_task_groups(run):

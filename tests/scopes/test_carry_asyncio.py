@@ -234,6 +234,22 @@ def test_eager_task_that_stays_in_a_scope(run):
 
 
 @has_eager_tasks
+def test_eager_task_that_waits_at_once(run):
+    """An eager task that first of all waits for something comes back as its creator's."""
+
+    async def child():
+        await asyncio.sleep(0.001)
+        return who()
+
+    async def main():
+        with as_user("alice"):
+            task = asyncio.create_task(child())
+        return await task
+
+    assert run(main(), is_eager=True) == "alice"
+
+
+@has_eager_tasks
 def test_eager_tasks_without_a_scope(run):
     """An eager task of nobody stays nobody's, inside the eager task of somebody too."""
 
@@ -485,6 +501,31 @@ def test_scope_around_the_loop(new_loop):
     assert seen == ("alice", "bob", "alice", "alice")
 
 
+def test_loop_inside_a_work_item(new_loop):
+    """A loop that a pool's worker runs for somebody is theirs, tasks from before are not."""
+    loop = new_loop()
+    gate = asyncio.Event()
+
+    async def wait():
+        await gate.wait()
+        return who()
+
+    async def start():
+        return asyncio.create_task(wait())
+
+    before = loop.run_until_complete(start())
+
+    async def main():
+        gate.set()
+        return who(), await asyncio.create_task(later()), await before
+
+    with ThreadPoolExecutor(1) as pool, as_user("alice"):
+        seen = pool.submit(loop.run_until_complete, main()).result(5)
+    loop.close()
+
+    assert seen == ("alice", "alice", None)
+
+
 def test_task_left_over_between_runs(new_loop):
     """A task that is pending while its loop stands still comes back as who it was."""
     loop = new_loop()
@@ -691,6 +732,53 @@ def test_callbacks_of_another_tool_around_ours():
 
     asyncio.run(main())
     assert calls[:2] == [None, "bob"]
+
+
+def test_another_tool_below_ours():
+    """Somebody who wrapped the same method before us is called, and restored."""
+    original = asyncio.BaseEventLoop._call_soon
+    calls = []
+
+    def theirs(self, callback, args, context):
+        calls.append(callback)
+        return original(self, callback, args, context)
+
+    async def main():
+        with as_user("alice"):
+            task = asyncio.create_task(later())
+            python = asyncio.tasks._PyTask(later(), loop=asyncio.get_running_loop())
+            future = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(lambda: future.set_result(who()))
+        return await task, await python, await future
+
+    asyncio.BaseEventLoop._call_soon = theirs
+    try:
+        assert asyncio.run(main()) == ("alice",) * 3
+        assert asyncio.BaseEventLoop._call_soon is theirs
+    finally:
+        asyncio.BaseEventLoop._call_soon = original
+    assert calls
+
+
+def test_debug_mode(new_loop):
+    """A loop in debug mode checks and reports as ever."""
+    loop = new_loop()
+    loop.set_debug(True)
+
+    async def main():
+        seen = loop.create_future()
+        with as_user("alice"):
+            handle = loop.call_soon(lambda: seen.set_result(who()))
+            assert "test_debug_mode" in repr(handle)
+            if new_loop is asyncio.new_event_loop:  # uvloop does not look
+                with pytest.raises(TypeError, match="callable"):
+                    loop.call_soon(None)
+            return await seen, await asyncio.create_task(later()), await asyncio.to_thread(who)
+
+    seen = loop.run_until_complete(main())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    assert seen == ("alice",) * 3
 
 
 def test_strange_loop():

@@ -99,6 +99,7 @@ def test_patched_threads_and_executors(before):
             go = threading.Event()
             late = threading.Thread(target=lambda: (go.wait(), seen.append(who())))
             late.start()
+        assert not active()
         go.set(); late.join()
         assert seen == ["alice", None], seen
         with ThreadPoolExecutor(2) as pool:
@@ -106,6 +107,7 @@ def test_patched_threads_and_executors(before):
                 assert pool.submit(who).result() == "alice"
                 with as_user("bob"):
                     assert list(pool.map(lambda _: who(), range(4))) == ["bob"] * 4
+            assert not active()
             assert pool.submit(who).result() is None
         """,
         before,

@@ -121,6 +121,39 @@ def test_thread_of_a_task_that_outlives_its_scope():
     assert asyncio.run(main()) == "alice"
 
 
+def test_thread_that_outlives_the_task_that_lent():
+    """When the task is done too, nothing is left to borrow."""
+    import asyncio
+
+    go, seen = threading.Event(), []
+
+    def work():
+        seen.append(who())
+        go.wait(5)
+        seen.append(who())
+
+    async def child(gate):
+        await gate.wait()
+        thread = threading.Thread(target=work)
+        thread.start()
+        while not seen:
+            await asyncio.sleep(0)
+        return thread
+
+    async def main():
+        gate = asyncio.Event()
+        with as_user("alice"):
+            task = asyncio.create_task(child(gate))
+        gate.set()
+        return await task
+
+    thread = asyncio.run(main())
+    go.set()
+    thread.join()
+
+    assert seen == ["alice", None]
+
+
 def test_subclass_of_thread():
     """A thread with its own run() is followed like any other."""
 

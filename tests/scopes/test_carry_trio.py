@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from scope_words import as_user, in_function, path, who
@@ -88,6 +89,23 @@ def test_scope_around_the_run():
 
     with as_user("alice"):
         assert trio.run(main) == (["alice", "alice"], "alice", "alice")
+
+
+def test_run_inside_a_work_item():
+    """A run that a pool's worker does for somebody is theirs."""
+
+    async def child(seen):
+        await trio.sleep(0)
+        seen.append(who())
+
+    async def main():
+        seen = [who()]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child, seen)
+        return seen
+
+    with ThreadPoolExecutor(1) as pool, as_user("alice"):
+        assert pool.submit(trio.run, main).result(5) == ["alice", "alice"]
 
 
 def test_nursery_start():

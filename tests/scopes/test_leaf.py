@@ -43,6 +43,9 @@ def test_leaving_the_outer_first_leaves_the_inner_alone():
     assert who() == "bob"
     leave(inner)
     assert who() is None
+    refs = [weakref.ref(outer), weakref.ref(inner)]
+    del outer, inner
+    assert [ref() for ref in refs] == [None, None]
 
 
 def test_leaving_twice_does_nothing():

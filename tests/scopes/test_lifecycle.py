@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -261,10 +263,21 @@ def test_fault_of_a_listener_is_logged(caplog):
         unregister(fail, fail)
 
 
+def test_fault_of_one_carrier_spares_the_others(caplog, monkeypatch):
+    """A library that looks different than expected costs only its own hooks."""
+    monkeypatch.setitem(sys.modules, "uvloop", type(sys)("uvloop"))
+    caplog.set_level(logging.ERROR, "costtrace.scopes")
+    with as_user("alice"), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(who).result() == "alice"
+    assert len(caplog.records) == 1
+
+
 def test_opening_and_closing_from_many_threads(events):
     """Threads that open and close at the same moment never see an unpatched scope."""
     stop = threading.Event()
     wrong = []
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
 
     def work():
         while not stop.is_set():
@@ -280,6 +293,7 @@ def test_opening_and_closing_from_many_threads(events):
     stop.set()
     for thread in threads:
         thread.join()
+    sys.setswitchinterval(usual)
 
     assert wrong == []
     assert events[-1] == "closed"
@@ -288,9 +302,6 @@ def test_opening_and_closing_from_many_threads(events):
 
 def test_scopes_are_light_to_import():
     """The package loads neither asyncio nor anything third-party."""
-    import subprocess
-    import sys
-
     code = (
         "import sys; before = set(sys.modules); import costtrace.scopes;"
         "print(sorted(n for n in ('asyncio', 'contextvars', 'concurrent.futures', 'hashlib',"

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import ModuleType
 from typing import Final
 
 from costtrace.scopes import leaf
 from costtrace.scopes.carriers import executors, greenlets, loops, threads, trio_tasks
 from costtrace.scopes.hook import Hook
+from costtrace.scopes.lifecycle import guarded
 
 _FAMILIES: Final[dict[str, Callable[[ModuleType], Iterable[Hook]]]] = {
     "threading": threads.hooks,
@@ -35,10 +37,17 @@ _installed: Final[dict[str, list[Hook]]] = {}
 def follow() -> None:
     """Install the hooks for everything that is imported and was not hooked yet."""
     leaf.look_around()
-    for name, hooks in _FAMILIES.items():
+    for name in _FAMILIES:
         module = sys.modules.get(name)
         if module is not None and name not in _installed and not _is_half_imported(module):
-            _installed[name] = [hook for hook in hooks(module) if hook.install()]
+            guarded(partial(_install, name, module))
+
+
+def _install(name: str, module: ModuleType) -> None:
+    hooks = _installed[name] = []
+    for hook in _FAMILIES[name](module):
+        if hook.install():
+            hooks.append(hook)
 
 
 def unfollow() -> None:

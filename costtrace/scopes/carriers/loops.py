@@ -40,7 +40,17 @@ class _Known:
 _known = _Known()
 # What BaseEventLoop._call_soon() touches, as long as it is the one we know.
 _STOCK_NAMES: Final = ("events", "Handle", "_source_traceback", "_ready", "append")
-_steps: Final[set[type]] = set()  # the type of a C task's step, once seen
+_ABSENT: Final = object()
+
+
+class _Kinds:
+    """Types of callbacks that asyncio's own tasks and futures schedule."""
+
+    step: type | None = None  # a C task's step, once one was seen
+    silent: Final[set[type]] = set()  # methods written in C: they run nobody's code
+
+
+_kinds = _Kinds()
 
 
 def hooks(base_events: ModuleType) -> Iterator[Hook]:
@@ -160,22 +170,24 @@ def _make_inner_call_soon(original: Callable[..., Any]) -> Callable[..., Any]:
         return _make_wrapped_call_soon(original)
     new_handle = sys.modules["asyncio.events"].Handle
     current_task, attribute, none = leaves.current_task, getattr, None
+    wake_up, step = BuiltinMethodType, _kinds.step
 
     def _call_soon(self: Any, callback: Any, args: Any, context: Any) -> Any:
+        nonlocal step
         kind = type(callback)
-        if kind is not BuiltinMethodType:  # a task's wake-up
-            if kind in _steps:
-                task = callback.__self__
-                if attribute(task, LEAF, none) is none:
-                    leaf = attribute(current_task(self), LEAF, none)
-                    if type(leaf) is Visit and not leaf.left:
-                        leaf = leaf.carried
-                    if type(leaf) is Carried:
-                        task._costtrace_leaf = leaf
-                    else:
-                        _give(self, task)
-            else:
-                callback = _for_later(self, callback, args)
+        if kind is step:
+            task, creator = callback.__self__, current_task(self)
+            if task is not creator:  # its first step; the others it schedules itself
+                leaf = attribute(creator, LEAF, none)
+                if type(leaf) is Visit and not leaf.left:
+                    leaf = leaf.carried
+                if type(leaf) is Carried:
+                    task._costtrace_leaf = leaf
+                else:
+                    _give(self, task)
+        elif kind is not wake_up and kind not in _kinds.silent:
+            callback = _for_later(self, callback, args)
+            step = _kinds.step
         handle = new_handle(callback, args, self, context)
         if handle._source_traceback:
             del handle._source_traceback[-1]
@@ -195,15 +207,22 @@ def _make_wrapped_call_soon(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _make_call_soon(original: Callable[..., Any]) -> Callable[..., Any]:
-    def call_soon(self: Any, callback: Any, *args: Any, context: Any = None) -> Any:
+    def call_soon(
+        self: Any, callback: Any, arg: Any = _ABSENT, *args: Any, context: Any = None
+    ) -> Any:
         kind = type(callback)
-        if kind in _steps:
+        if kind is _kinds.step:
             if getattr(callback.__self__, LEAF, None) is None:
                 _give(self, callback.__self__)
             return original(self, callback, context=context)
-        if kind is not BuiltinMethodType:
-            callback = _for_later(self, callback, args)
-        return original(self, callback, *args, context=context)
+        if kind is not BuiltinMethodType and kind not in _kinds.silent:
+            callback = _for_later(self, callback, () if arg is _ABSENT else (arg, *args))
+        # Spelled out, because passing *args on takes longer than all of the rest.
+        if args:
+            return original(self, callback, arg, *args, context=context)
+        if arg is _ABSENT:
+            return original(self, callback, context=context)
+        return original(self, callback, arg, context=context)
 
     return call_soon
 
@@ -219,8 +238,9 @@ def _make_call_later(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _make_call_soon_threadsafe(original: Callable[..., Any]) -> Callable[..., Any]:
     def call_soon_threadsafe(self: Any, callback: Any, *args: Any, context: Any = None) -> Any:
-        module = getattr(callback, "__module__", None)
-        if not isinstance(callback, (Clean, BuiltinMethodType)) and module != "asyncio.futures":
+        module = getattr(callback, "__module__", None) or ""
+        is_internal = module == "asyncio.futures" or module.startswith("trio.")
+        if not is_internal and not isinstance(callback, (Clean, BuiltinMethodType)):
             carried = leaves.to_carry()
             if carried is not None and callable(callback):
                 callback = BoundOnce(callback, carried)
@@ -239,18 +259,20 @@ def _give(loop: Any, task: Any) -> None:
 
 
 def _for_later(loop: Any, callback: Any, args: tuple[Any, ...]) -> Any:
-    """Bind a callback of the program's; asyncio's own ones run nobody's code."""
+    """Bind a callback of the program's; those of the loops themselves run nobody's code."""
     kind = type(callback)
-    if kind in _steps or kind.__name__ == "TaskStepMethWrapper":
-        _steps.add(kind)
+    if isinstance(callback, BuiltinMethodType):
+        _kinds.silent.add(kind)
+    elif kind is _kinds.step or kind.__name__ == "TaskStepMethWrapper":
+        _kinds.step = kind
         if leaves.leaf_of(callback.__self__) is None:
             _give(loop, callback.__self__)
     elif _is_python_step(callback):
         if leaves.leaf_of(callback.__self__) is None:
             _give(loop, callback.__self__)
-    elif callable(callback) and not isinstance(callback, (Clean, BuiltinMethodType)):
+    elif callable(callback) and not isinstance(callback, Clean):
         module = getattr(callback, "__module__", None) or ""
-        if not module.startswith(("asyncio.", "costtrace.")):
+        if not module.startswith(("asyncio.", "trio.", "costtrace.")):
             carried = _of_callback(args)
             return callback if carried is None else BoundOnce(callback, carried)
     return callback
