@@ -4,6 +4,7 @@ CosttraceError
     BudgetExceededError     the call was not sent: it could take a budget past its limit
     UnknownPriceError       the call was not sent: nobody knows what it costs, and a limit holds
     BudgetStoreError        the call was not sent: the store that keeps the budget does not answer
+        StoreResetError     ... or it has lost its memory
     PriceTableError         a price file or table is wrong (also a ValueError)
     CallConflictError       a call id was used again for something else
 CosttraceWarning
@@ -12,6 +13,7 @@ CosttraceWarning
     InstrumentationWarning  an SDK could not be patched as expected
     StalePricesWarning      the price table is old
     SharedBudgetWarning     several processes keep one budget in memory, each its own
+    EvictingStoreWarning    the store may throw away what it was told
 """
 
 from __future__ import annotations
@@ -114,6 +116,15 @@ class BudgetStoreError(CosttraceError):
     """The call was not sent: the store that keeps the budget could not be reached in time."""
 
 
+class StoreResetError(BudgetStoreError):
+    """The server that keeps the ledger has lost its memory, or a part of it.
+
+    It was flushed, restarted without persistence, threw keys away, or is another one now. Nothing
+    is admitted against a fresh zero: `RedisStore.reseed` enters what is known elsewhere and goes
+    on.
+    """
+
+
 class PriceTableError(CosttraceError, ValueError):
     """A price table is wrong; the text says where, what, and what would be right."""
 
@@ -144,3 +155,7 @@ class StalePricesWarning(CosttraceWarning):
 
 class SharedBudgetWarning(CosttraceWarning):
     """Several processes keep a budget in memory: each of them allows the whole limit."""
+
+
+class EvictingStoreWarning(CosttraceWarning):
+    """A server is set up to throw keys away when its memory is full; the ledger is among them."""

@@ -1,10 +1,13 @@
 """The ledger and its budgets: what was spent, by whom, and what may still be."""
 
 from costtrace.accounting.advice import Advice, advise
+from costtrace.accounting.asking import Entries
 from costtrace.accounting.default import configure, default_ledger
-from costtrace.accounting.ledger import CostLedger, Entries
+from costtrace.accounting.health import Health
+from costtrace.accounting.ledger import CostLedger
 from costtrace.accounting.open_budget import OpenBudget
 from costtrace.accounting.terms import BudgetTerms
+from costtrace.accounting.tightness import Tightness
 from costtrace.accounting.window import Window
 
 __all__ = [
@@ -12,7 +15,9 @@ __all__ = [
     "BudgetTerms",
     "CostLedger",
     "Entries",
+    "Health",
     "OpenBudget",
+    "Tightness",
     "Window",
     "advise",
     "configure",

@@ -7,7 +7,6 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
 
@@ -23,41 +22,69 @@ REMEMBERED = 64
 """Differing budgets of one owner that are watched, the latest ones."""
 
 
-@dataclass(slots=True)
 class _Watched:
-    """One budget's thresholds in the span that was looked at last."""
+    """One budget's thresholds, and its watches in the span that was looked at last."""
 
-    terms: BudgetTerms
-    span: Span | None = None
-    watches: tuple[Watch, ...] = ()
+    __slots__ = ("_last", "_length_us", "_thresholds", "terms")
+
+    def __init__(self, terms: BudgetTerms) -> None:
+        limit_pico, delta = terms.limit_pico or 0, terms.window.delta
+        self.terms = terms
+        self._length_us = None if delta is None else timedelta_us(delta)
+        self._thresholds = [
+            (share, ceil(limit_pico * Fraction(repr(share)))) for share in terms.alert_at
+        ]
+        self._last: tuple[Span, tuple[Watch, ...]] | None = None
 
     def at(self, at_us: int) -> tuple[Watch, ...]:
-        span = self.terms.span(at_us)
-        if span != self.span:
-            self.watches = watches_of(self.terms, span)
-            self.span = span
-        return self.watches
+        """Return its watches for a call authorized at that time."""
+        span, last = self.terms.span(at_us), self._last
+        if last is not None and (last[0] is span or last[0] == span):
+            return last[1]
+        watches = tuple(
+            Watch(self.terms.owner, span, threshold, self._key_of(span, share))
+            for share, threshold in self._thresholds
+        )
+        self._last = (span, watches)  # in one step, so that any thread may
+        return watches
+
+    def _key_of(self, span: Span, share: float) -> str:
+        """Return what tells an alert from all others, and all that has to be said in it.
+
+        A rolling window alerts once for each length of it.
+        """
+        start_us, end_us = span.start_us, span.end_us
+        if self._length_us is not None:
+            start_us -= start_us % self._length_us
+            end_us = start_us + self._length_us
+        terms = self.terms
+        who = (terms.owner, terms.user_id, terms.window.name)
+        return json.dumps([*who, start_us, end_us, share, terms.limit_pico], separators=(",", ":"))
 
 
-@dataclass(slots=True)
 class AlertBook:
     """The budgets that this process has seen, and who wants to hear of them."""
 
-    callbacks: list[OnAlert] = field(default_factory=list)
-    sinks: list[Sink] = field(default_factory=list)
-    _by_owner: dict[str, OrderedDict[object, _Watched]] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, callbacks: Iterable[OnAlert], sinks: list[Sink]) -> None:
+        self.callbacks = list(callbacks)
+        self.sinks = sinks
+        self._by_owner: dict[str, OrderedDict[object, _Watched]] = {}
+        self._in_delivery: set[str] = set()
+        self._lock = threading.Lock()
 
     def watch(self, terms: BudgetTerms) -> bool:
         """Watch a budget's thresholds from now on; return whether it is a new one."""
         if terms.limit_pico is None:
             return False
-        identity = (terms.window, terms.limit_pico, terms.alert_at)
         known = self._by_owner.get(terms.owner)
-        if known and identity in known and known[identity].terms.on_alert is terms.on_alert:
+        if known is not None and any(one.terms is terms for one in tuple(known.values())):
             return False
+        identity = (terms.window, terms.limit_pico, terms.alert_at)
         with self._lock:
             watched = self._by_owner.setdefault(terms.owner, OrderedDict())
+            if (same := watched.get(identity)) is not None:
+                same.terms = terms  # with the callback that was named last
+                return False
             watched[identity] = _Watched(terms)
             if len(watched) > REMEMBERED:
                 watched.popitem(last=False)
@@ -72,68 +99,60 @@ class AlertBook:
         """Return the thresholds that a call of these owners may cross."""
         found: list[Watch] = []
         for owner in owners:
-            if watched := self._by_owner.get(owner):
-                with self._lock:
-                    each = list(watched.values())
-                for one in each:
+            if owner in self._by_owner:
+                for one in self._watched(owner):
                     found += one.at(at_us)
         return found
 
     def deliver(self, crossings: Sequence[Crossing]) -> list[str]:
-        """Tell the sinks and those who asked of each alert; return the delivered ones' keys."""
+        """Tell the sinks and those who asked of each alert; return the delivered ones' keys.
+
+        No lock is held meanwhile: a callback may make calls, open budgets, and ask the ledger. What
+        another thread is delivering is left to it.
+        """
+        told: list[str] = []
         for crossing in crossings:
-            alert = alert_of(crossing)
-            sinks = [sink.alert for sink in self.sinks]
-            asked = self._own_callbacks(crossing.watch)
-            for hear in [*sinks, *self.callbacks, *asked]:
-                try:
-                    hear(alert)
-                except Exception:
-                    log.exception("an on_alert callback failed")
-        return [crossing.watch.key for crossing in crossings]
+            key = crossing.watch.key
+            with self._lock:
+                if key in self._in_delivery:
+                    continue
+                self._in_delivery.add(key)
+            try:
+                self._tell(crossing)
+                told.append(key)
+            finally:
+                with self._lock:
+                    self._in_delivery.discard(key)
+        return told
+
+    def start_over(self) -> None:
+        """Go on in a forked child with a lock that no thread of the parent holds."""
+        self._lock = threading.Lock()
+        self._in_delivery.clear()
+
+    def _tell(self, crossing: Crossing) -> None:
+        alert = alert_of(crossing)
+        sinks = [sink.alert for sink in self.sinks]
+        for hear in [*sinks, *self.callbacks, *self._own_callbacks(crossing.watch)]:
+            try:
+                hear(alert)
+            except Exception:
+                log.exception("an on_alert callback failed")
 
     def _own_callbacks(self, watch: Watch) -> list[OnAlert]:
+        """Return whom a budget itself wants to be told."""
         _owner, _user, window, _start, _end, share, limit_pico = json.loads(watch.key)
-        with self._lock:
-            watched = list(self._by_owner.get(watch.owner, {}).values())
         return [
             terms.on_alert
-            for terms in (one.terms for one in watched)
+            for terms in (one.terms for one in self._watched(watch.owner))
             if terms.on_alert is not None
             and (terms.window.name, terms.limit_pico) == (window, limit_pico)
             and share in terms.alert_at
         ]
 
-
-def watches_of(terms: BudgetTerms, span: Span) -> tuple[Watch, ...]:
-    """Return a budget's thresholds in one span; a rolling one alerts once for each length of it."""
-    if terms.limit_pico is None:
-        return ()
-    start_us, end_us = span.start_us, span.end_us
-    if terms.window.delta is not None:
-        length_us = timedelta_us(terms.window.delta)
-        start_us -= start_us % length_us
-        end_us = start_us + length_us
-    return tuple(
-        Watch(
-            owner=terms.owner,
-            span=span,
-            threshold_pico=ceil(terms.limit_pico * Fraction(repr(share))),
-            key=json.dumps(
-                [
-                    terms.owner,
-                    terms.user_id,
-                    terms.window.name,
-                    start_us,
-                    end_us,
-                    share,
-                    terms.limit_pico,
-                ],
-                separators=(",", ":"),
-            ),
-        )
-        for share in terms.alert_at
-    )
+    def _watched(self, owner: str) -> list[_Watched]:
+        with self._lock:
+            return list(self._by_owner.get(owner, {}).values())
 
 
 def alert_of(crossing: Crossing) -> Alert:

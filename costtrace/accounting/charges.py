@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeAlias
 
+from costtrace.accounting.headroom import Headroom
 from costtrace.accounting.ledger import CostLedger
 from costtrace.accounting.open_budget import OpenBudget
-from costtrace.accounting.postings import Headroom, Refused
+from costtrace.accounting.refusals import Refused, too_dear
+from costtrace.accounting.steps import Steps
 from costtrace.accounting.terms import BudgetTerms
 from costtrace.entry import CostEntry
-
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.005, 0.1
-"""Seconds between two looks at a budget that others may give something back to."""
-Steps: TypeAlias = "Generator[Callable[[], Any], Any, Refused | None]"
-"""Steps that ask a store, to be run on the spot or off an event loop."""
+from costtrace.exceptions import BudgetExceededError
+from costtrace.money import Picodollars
+from costtrace.stores.rows import exact_pico
 
 
 class Charges:
     """The home ledger of a call, where it is entered, and all others that hold one of its budgets.
 
     A ledger besides the home ledger gets the same entry under the same id, so that its balances
-    stay the sum of its entries.
+    stay the sum of its entries. A reservation that nobody ends (an interrupt between two lines, a
+    hold by hand that was forgotten) is charged as its worst case when these are collected.
     """
 
     def __init__(self, home: CostLedger, budgets: Sequence[OpenBudget]) -> None:
@@ -33,62 +32,61 @@ class Charges:
             grouped.setdefault(id(ledger), (ledger, []))[1].append(terms)
         self.home = home
         self.groups = tuple((ledger, tuple(terms)) for ledger, terms in grouped.values())
-
-    @property
-    def terms(self) -> list[BudgetTerms]:
+        self.terms = tuple(
+            [ledger.postings.own for ledger, _ in self.groups]
+            + [one for _, several in self.groups for one in several]
+        )
         """The terms of every budget, the ledgers' own included."""
-        own = [ledger.postings.own for ledger, _ in self.groups]
-        return [*own, *(one for _, several in self.groups for one in several)]
+        self.hard = tuple(one for one in self.terms if one.is_hard)
+        """Those that a call may be refused for."""
+        self.owners = tuple([one.owner for one in self.hard if one.has_limit])
+        """Whose limits may refuse the call."""
+        self.wait_s = max([one.wait_s for one in self.hard], default=0.0)
+        """For how many seconds the call may wait for others to give back."""
+        self.covers_retries = any([one.cover_retries for one in self.hard])
+        """Whether the attempts that an SDK may make are to be held for."""
+        self.bounds_each_call = any([one.per_call_pico is not None for one in self.hard])
+        """Whether a budget bounds one call, whatever is left."""
+        self.is_observed = any([one.is_observed for one in self.terms])
+        """Whether a budget wants to know what it would have refused."""
+        self._held: CostEntry | None = None
+        self._process = ""
+        self._reserved: CostEntry | None = None
+        self._lines: dict[str, Picodollars] = {}
+        self._over_pico: Picodollars = 0
 
     @property
     def is_blocking(self) -> bool:
         """Whether entering the call may wait for a disk or a network."""
         return any(ledger.postings.store.is_blocking for ledger, _ in self.groups)
 
+    # before the call
+
     def reserving(self, entry: CostEntry) -> Steps:
-        """Hold the entry's cost in every ledger, or in none; return who refused."""
+        """Hold the entry's cost in every ledger, or in none; come to who refused, or None."""
         held: list[Callable[[], None]] = []
-        for ledger, terms in self.groups:
-            try:
-                refused: Refused | None = yield partial(ledger.postings.reserve, entry, terms)
-            except BaseException:
-                for release in held:
-                    release()
-                raise
-            if refused is not None:
-                for release in held:
-                    yield release
-                return refused
-            held.append(partial(ledger.postings.release, entry.call_id))
-        return None
-
-    def reserve(self, entry: CostEntry) -> Refused | None:
-        """Take the steps of `reserving` on the spot."""
-        steps = self.reserving(entry)
+        self._held, self._process = entry, self.home.postings.process
         try:
-            step = next(steps)
-            while True:
-                step = steps.send(step())
-        except StopIteration as done:
-            refused: Refused | None = done.value
-            return refused
-
-    def reserve_waiting(self, entry: CostEntry) -> Refused | None:
-        """Reserve on the spot; wait as long as the budgets do for others to give back."""
-        deadline = time.monotonic() + max(terms.wait_s for terms in self.terms)
-        pause_s = FIRST_WAIT_S
-        while (refused := self.reserve(entry)) is not None and refused.may_pass_later:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            time.sleep(min(pause_s, left))
-            pause_s = min(pause_s * 2, LONGEST_WAIT_S)
+            for ledger, terms in self.groups:
+                held.append(partial(ledger.postings.release, entry.call_id))
+                refused: Refused | None = yield partial(ledger.postings.reserve, entry, terms)
+                if refused is not None:
+                    held.pop()
+                    break
+            else:
+                self._reserved = entry
+                return None
+        except GeneratorExit:
+            for release in held:
+                release()
+            raise
+        except BaseException:  # the step that was broken off may have held as well
+            yield from held
+            self._held = None
+            raise
+        yield from held
+        self._held = None
         return refused
-
-    def observe(self, entry: CostEntry) -> None:
-        """Say what budgets that only warn would have refused. Never raises."""
-        for ledger, terms in self.groups:
-            ledger.postings.observe(entry, (ledger.postings.own, *terms))
 
     def headroom(self, at: datetime) -> Headroom:
         """Return the least that is left over all budgets."""
@@ -97,17 +95,70 @@ class Charges:
             room = room.least(ledger.postings.headroom(at, terms))
         return room
 
+    def is_plentiful(self, pico: Picodollars | None) -> bool:
+        """Tell, without asking a store, whether there was far more than this a moment ago."""
+        return pico is not None and self.home.postings.glances.is_plentiful(self.owners, pico)
+
+    def look(self, at: datetime) -> Headroom:
+        """Return the headroom, and remember it for a moment."""
+        room = self.headroom(at)
+        self.home.postings.glances.note(self.owners, room)
+        return room
+
+    def refusing(self, entry: CostEntry) -> list[BudgetExceededError]:
+        """Return what the budgets that only warn would have said to an entry. Never raises."""
+        errors = [too_dear(one, entry) for one in self.terms if one.is_observed]
+        found = [error for error in errors if error is not None]
+        for ledger, terms in self.groups:
+            found += [one.error(entry) for one in ledger.postings.refusing(entry, terms)]
+        return found
+
+    def observed(self, errors: Sequence[BudgetExceededError]) -> None:
+        """Note what would have been refused; a call that several would have refused, once."""
+        if errors:
+            self.home.postings.observed(errors[0])
+
     def hold(self, entry: CostEntry) -> None:
         """Hold more for a call that was authorized, whatever the limits. Never raises."""
         for ledger, terms in self.groups:
             ledger.postings.hold(entry, ledger.postings.owners(entry.user_id, terms))
 
+    # after it
+
     def enter(self, entry: CostEntry, *, amend: bool = False) -> None:
         """Settle the call in every ledger."""
         for ledger, terms in self.groups:
             ledger.enter(entry, ledger.postings.owners(entry.user_id, terms), amend=amend)
+        if entry.adjusts is None:
+            self._held = None
+        self._compare(entry)
 
     def release(self, call_id: str) -> None:
         """Give back what is held for a call that was never billed. Never raises."""
         for ledger, _ in self.groups:
             ledger.postings.release(call_id)
+        if self._held is not None and self._held.call_id == call_id:
+            self._held = None
+
+    def _compare(self, entry: CostEntry) -> None:
+        """Count by how much the call cost more than was reserved for it, all its lines together."""
+        cost, held = entry.cost_usd, self._reserved
+        if cost is None or held is None:
+            return
+        if not self._lines and (held.cost_usd or 0) >= cost and entry.adjusts is None:
+            return  # as nearly always
+        self._lines[entry.call_id] = exact_pico(cost) or 0
+        reserved = exact_pico(held.cost_usd) or 0
+        over, known = max(sum(self._lines.values()) - reserved, 0), self._over_pico
+        if over != known:
+            self._over_pico = over
+            for ledger, _ in self.groups:
+                ledger.postings.overruns.add(entry, over, known)
+
+    def __del__(self) -> None:
+        held: CostEntry | None = getattr(self, "_held", None)
+        if held is not None and self._process == self.home.postings.process:
+            for ledger, terms in self.groups:  # a finaliser may run inside any lock: only queue
+                postings = ledger.postings
+                owners = postings.owners(held.user_id, terms)
+                postings.dropped.put(partial(postings.abandon, held, owners))

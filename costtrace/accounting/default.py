@@ -29,15 +29,15 @@ def default_ledger() -> CostLedger:
 def configure(**options: Any) -> CostLedger:
     """Make the process's ledger anew, with the options of `CostLedger`; return it.
 
-    What is not given is taken from the environment, as for `costtrace.ledger`. The ledger before it
-    is closed once the new one stands; scopes that are open keep the one they have.
+    What is not given is taken from the environment, as for `costtrace.ledger`. Scopes that are open
+    and calls under way keep the ledger they have; once nobody uses it any more, it is closed.
     """
     global _ledger
     fresh = CostLedger(**_from_environment(options))
     with _lock:
         before, _ledger = _ledger, fresh
     if before is not None:
-        before.close()
+        before.flush()
     return fresh
 
 

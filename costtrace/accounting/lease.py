@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import os
 import threading
+import weakref
 from collections.abc import Callable
 
 LEASE_S = 60.0
@@ -19,13 +20,14 @@ def process_name() -> str:
 
 
 class Heartbeat:
-    """Calls `beat` every 20 seconds while there is anything to renew; it starts with the first.
+    """Calls a method every 20 seconds while there is anything to renew; it starts with the first.
 
-    `beat` returns how many leases it renewed. A forked child has no heartbeat until it needs one.
+    The method returns how many leases it renewed. Its object is not kept alive by this. A forked
+    child has no heartbeat until it needs one.
     """
 
     def __init__(self, beat: Callable[[], int]) -> None:
-        self._beat = beat
+        self._beat = weakref.WeakMethod(beat)
         self._lock = threading.Lock()
         self._stop: threading.Event | None = None
         self._pid = 0
@@ -53,7 +55,11 @@ class Heartbeat:
     def _run(self, stop: threading.Event) -> None:
         idle = 0
         while not stop.wait(BEAT_S):
-            idle = 0 if self._renewed() else idle + 1
+            beat = self._beat()
+            if beat is None:
+                return
+            idle = 0 if _renewed(beat) else idle + 1
+            del beat
             with self._lock:
                 if self._is_asked_for:
                     self._is_asked_for, idle = False, 0
@@ -61,8 +67,9 @@ class Heartbeat:
                     self._stop = None
                     return
 
-    def _renewed(self) -> bool:
-        try:
-            return self._beat() > 0
-        except Exception:
-            return True  # the store is away: the next beat may find it again
+
+def _renewed(beat: Callable[[], int]) -> bool:
+    try:
+        return beat() > 0
+    except Exception:
+        return True  # the store is away: the next beat may find it again

@@ -6,17 +6,18 @@ import logging
 import os
 import sys
 import warnings
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, TextIO
 
-from costtrace import stores
 from costtrace.accounting.advice import Advice, advise
 from costtrace.accounting.alerts import AlertBook
+from costtrace.accounting.asking import Entries, query_of
+from costtrace.accounting.health import Health
+from costtrace.accounting.options import checked_clock, checked_prices, checked_store
 from costtrace.accounting.postings import Postings
 from costtrace.accounting.recording import recorded_entry, resolved_entry
 from costtrace.accounting.summaries import summary_of
@@ -29,6 +30,7 @@ from costtrace.accounting.terms import (
     one_of,
     shares,
 )
+from costtrace.accounting.tightness import Tightness, tightness_of
 from costtrace.accounting.window import Window
 from costtrace.entry import CostEntry, Total
 from costtrace.exceptions import UnpricedModelWarning
@@ -37,7 +39,7 @@ from costtrace.money import Money, to_pico, to_usd
 from costtrace.pricing import PriceTable
 from costtrace.reports import render
 from costtrace.sinks import LogSink, Sink
-from costtrace.stores.base import Query, Store, Sums
+from costtrace.stores.base import Store, Sums
 
 log = logging.getLogger("costtrace")
 
@@ -76,17 +78,16 @@ class CostLedger:
             on_exceed=on_exceed,
             on_unknown_model="refuse" if on_exceed in ("raise", "fit") else "allow",
         )
-        self._now = _checked_clock(clock)
+        self._now = checked_clock(clock)
         self._unpriced_models: set[str] = set()
-        self._prices = _checked_prices(prices)
+        self._prices = checked_prices(prices)
         self.sinks: list[Sink] = [LogSink()]
         """Who gets each finished entry and each alert; add your own."""
         self._alerts = AlertBook([hear] if (hear := callback(on_alert)) else [], self.sinks)
-        self._store = _checked_store(path, store)
+        self._store = checked_store(path, store)
         if clock is not None:
             self._store.use_clock(lambda: to_us(self._now(), "the clock's answer"))
         self.postings = Postings(self._store, own, self._alerts, self._now)
-        _after_fork(self.postings)
 
     @property
     def store(self) -> Store:
@@ -239,10 +240,10 @@ class CostLedger:
         have a tuple as `key`. `filters` are those of `spent`, `provider` and `tags`.
         """
         several = (by,) if isinstance(by, str) else tuple(by)
-        rows = self.store.totals(several, _query(filters))
+        rows = self.store.totals(several, query_of(filters))
         if not isinstance(by, str):
             return rows
-        return [_with_single_key(row) for row in rows]
+        return [replace(row, key=row.key[0]) for row in rows]
 
     def top(self, n: int = 10, by: str | tuple[str, ...] = "function_name") -> list[Total]:
         """Return the `n` dearest groups."""
@@ -266,7 +267,7 @@ class CostLedger:
         """Return the report as `text`, `json`, `csv`, `markdown` or `html`."""
         summary = summary_of(
             self.store,
-            _query(filters),
+            query_of(filters),
             now=self.now(),
             own_limit=self.postings.own.limit_pico,
             prices_date=self.prices.as_of,
@@ -287,6 +288,18 @@ class CostLedger:
 
     def __repr__(self) -> str:
         return f"<CostLedger of {len(self.entries)} entries, {self.total_cost} USD>"
+
+    def tightness(self, **filters: Any) -> list[Tightness]:
+        """Return, for each model, what was reserved for its calls and what they did cost.
+
+        Of the calls that were reserved and reported their usage; the one with the most reserved
+        first. `filters` are those of `totals`.
+        """
+        return tightness_of(self.store.entries(query_of(filters)))
+
+    def health(self) -> Health:
+        """Return what went wrong by now in this process without harming any call, as counts."""
+        return self.postings.health()
 
     # hearing
 
@@ -336,96 +349,4 @@ class CostLedger:
         self.close()
 
     def _sums(self, **filters: Any) -> Sums:
-        return self.store.sums(_query(filters))
-
-
-class Entries:
-    """The entries of a ledger: iterable as often as wanted, with a length; read as they stand."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def __iter__(self) -> Iterator[CostEntry]:
-        return self._store.entries()
-
-    def __reversed__(self) -> Iterator[CostEntry]:
-        return self._store.entries(newest_first=True)
-
-    def __len__(self) -> int:
-        return self._store.sums().entries
-
-    def __getitem__(self, index: int | slice) -> CostEntry | list[CostEntry]:
-        return list(self)[index]
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} entries>"
-
-
-def _query(filters: dict[str, Any]) -> Query:
-    """Return the query of what a caller asked for; an unknown filter is a `TypeError`."""
-    unknown = filters.keys() - _FILTERS
-    if unknown:
-        raise TypeError(
-            f"unknown filter {', '.join(sorted(unknown))}: there are {', '.join(_FILTERS)}"
-        )
-    for name in ("since", "until"):
-        if filters.get(name) is not None:
-            to_us(filters[name], name)
-    return Query(**{name: value for name, value in filters.items() if value is not None})
-
-
-_FILTERS = ("user_id", "function_name", "model", "provider", "since", "until", "tags")
-
-
-def _with_single_key(total: Total) -> Total:
-    return replace(total, key=total.key[0])
-
-
-def _checked_clock(clock: Callable[[], datetime] | None) -> Callable[[], datetime]:
-    if clock is None:
-        return _utc_now
-    if not callable(clock):
-        raise TypeError(f"clock must be callable without arguments, not {type(clock).__name__}")
-    to_us(clock(), "the clock's answer")
-    return clock
-
-
-def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
-def _checked_prices(prices: PriceTable | str | os.PathLike[str] | None) -> PriceTable | None:
-    if prices is None or isinstance(prices, PriceTable):
-        return prices
-    if isinstance(prices, (str, os.PathLike)):
-        return PriceTable.load(prices)
-    raise TypeError(f"prices must be a PriceTable or the path of a price file, not {prices!r}")
-
-
-def _checked_store(path: str | os.PathLike[str] | None, store: Store | None) -> Store:
-    if path is not None and store is not None:
-        raise ValueError("give path= or store=, not both: path= is short for SQLiteStore(path)")
-    if store is None:
-        return stores.MemoryStore() if path is None else stores.SQLiteStore(path)
-    missing = [name for name in _STORE_METHODS if not callable(getattr(store, name, None))]
-    if missing:
-        raise TypeError(
-            f"store must be one of costtrace.stores or implement its protocol, but a "
-            f"{type(store).__name__} has no {', '.join(missing)}"
-        )
-    return store
-
-
-_STORE_METHODS = ("reserve", "settle", "release", "balance", "entries", "sums", "totals", "close")
-
-
-def _after_fork(postings: Postings) -> None:
-    """Start a ledger's postings over in forked children, for as long as it lives."""
-    if hasattr(os, "register_at_fork"):
-        alive = weakref.ref(postings)
-
-        def start_over() -> None:
-            if (here := alive()) is not None:
-                here.after_fork()
-
-        os.register_at_fork(after_in_child=start_over)
+        return self.store.sums(query_of(filters))

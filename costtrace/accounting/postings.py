@@ -8,106 +8,46 @@ the store answers again.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime
-from decimal import Decimal
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Literal
 
 from costtrace.accounting.alerts import AlertBook
+from costtrace.accounting.backlog import NEVER_TAKEN, Backlog
+from costtrace.accounting.headroom import Glances, Headroom
+from costtrace.accounting.health import FAULTS, Health, Overruns, Tally
 from costtrace.accounting.lease import LEASE_S, Heartbeat, process_name
+from costtrace.accounting.lines import Lines
+from costtrace.accounting.refusals import Refused, passed
+from costtrace.accounting.sharing import is_worker, warn_if_shared
 from costtrace.accounting.terms import BudgetTerms
 from costtrace.entry import CostEntry
-from costtrace.exceptions import BudgetExceededError, BudgetStoreError, CallConflictError
+from costtrace.exceptions import BudgetStoreError, CallConflictError
 from costtrace.instant import to_us
-from costtrace.money import Picodollars, format_usd, to_pico, to_usd
+from costtrace.money import to_usd
 from costtrace.stores.base import (
     LEDGER,
-    Balance,
     BudgetRecord,
+    Crossing,
     Hold,
     Limit,
     Refusal,
     Store,
     user_owner,
 )
+from costtrace.stores.forks import survive_forks
 
 log = logging.getLogger("costtrace")
 FOREVER_S = 366 * 86_400.0
 """The lease in a store that dies with the process: nothing is left there to lapse."""
 REDELIVER_S = 10.0
-MOST_WAITING = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A reservation that was not made: whose terms refused it, and where they stood."""
-
-    terms: BudgetTerms
-    refusal: Refusal
-
-    @property
-    def headroom_pico(self) -> Picodollars | None:
-        """What was left for another call; None where the limit is not one of money."""
-        limit, balance = self.refusal.limit.pico, self.refusal.balance
-        return None if limit is None else limit - balance.spent_pico - balance.reserved_pico
-
-    @property
-    def may_pass_later(self) -> bool:
-        """Whether calls in flight may give back enough, so that waiting makes sense."""
-        balance = self.refusal.balance
-        return (balance.reserved_pico, balance.reserved_tokens, balance.reserved_calls) != (0, 0, 0)
-
-    def error(self, entry: CostEntry) -> BudgetExceededError:
-        """Return what the caller is told."""
-        return exceeded(self, entry)
-
-
-@dataclass(frozen=True, slots=True)
-class Headroom:
-    """What is left of all limits that a call must keep; None where nothing limits it."""
-
-    pico: Picodollars | None = None
-    tokens: int | None = None
-
-    @classmethod
-    def left(cls, limit: Limit, balance: Balance) -> Headroom:
-        """Return what is left of one limit."""
-        spent, tokens = balance.spent_pico, balance.spent_tokens
-        return cls(
-            None if limit.pico is None else limit.pico - spent - balance.reserved_pico,
-            None if limit.tokens is None else limit.tokens - tokens - balance.reserved_tokens,
-        )
-
-    def least(self, other: Headroom) -> Headroom:
-        """Return the lesser of the two in each unit."""
-        return Headroom(_least(self.pico, other.pico), _least(self.tokens, other.tokens))
-
-    def half(self, budgets: Sequence[BudgetTerms]) -> Headroom:
-        """Return what one call may take so that others in parallel are left something."""
-        halved = Headroom(
-            None if self.pico is None else self.pico // 2,
-            None if self.tokens is None else self.tokens // 2,
-        )
-        return halved.whole(budgets)
-
-    def whole(self, budgets: Sequence[BudgetTerms]) -> Headroom:
-        """Return what one call may take at all, which `per_call` may bound further."""
-        pico = self.pico
-        for terms in budgets:
-            pico = _least(pico, terms.per_call_pico)
-        return Headroom(pico, self.tokens)
-
-
-def _least(one: int | None, other: int | None) -> int | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)
+LOOK_S = 1.0
+"""Seconds between two looks for alerts that another process did not live to send."""
+_REFUSED, _UNRESERVED = "would have been refused", "sent unreserved"
 
 
 class Postings:
@@ -120,16 +60,24 @@ class Postings:
         self.own = own
         self.alerts = alerts
         self.now = now
-        self._process = process_name()
-        self._heartbeat = Heartbeat(self._beat)
-        self._lease_s = LEASE_S if store.is_blocking else FOREVER_S
-        self._waiting: deque[tuple[CostEntry, tuple[str, ...], bool]] = deque(maxlen=MOST_WAITING)
+        self.process = process_name()
+        """The name of this process, another one after a fork."""
+        self.lines, self.glances = Lines(), Glances()
+        self.overruns = Overruns()
         self.dropped: SimpleQueue[Callable[[], None]] = SimpleQueue()
         """Calls whose streams were closed or collected, to be settled by whoever comes next."""
-        self._drain_lock = threading.Lock()
-        self._looked_for_alerts = 0.0
-        self._failures: dict[str, int] = {}
+        self._in_memory = not store.is_blocking
+        self._lease_s = FOREVER_S if self._in_memory else LEASE_S
+        self._heartbeat = Heartbeat(self._beat)
+        self._undefined: deque[BudgetRecord] = deque()
+        self._crossed: deque[Crossing] = deque()
+        self._failures, self._counts = Tally(), Tally()
+        self._backlog = Backlog(self._failed)
+        self._looked_for_alerts_s = 0.0
+        self._has_other_processes = False
+        self._has_warned_shared = False
         alerts.watch(own)
+        survive_forks(self)
 
     def owners(self, user_id: str, budgets: Iterable[BudgetTerms]) -> tuple[str, ...]:
         """Return everyone who is charged for a call, each once."""
@@ -139,20 +87,19 @@ class Postings:
         return tuple(dict.fromkeys(charged))
 
     def define(self, terms: BudgetTerms) -> None:
-        """Watch a budget's thresholds, and let readers of the store know of it."""
+        """Watch a budget's thresholds; readers of the store will know of it with its next step.
+
+        Asks no store: whoever opens a budget may stand on an event loop.
+        """
         if self.alerts.watch(terms) and not terms.block_id:
-            self._attempt(
-                "define",
-                lambda: self.store.define(
-                    BudgetRecord(
-                        terms.user_id,
-                        terms.window.name,
-                        terms.window.tz_name,
-                        terms.limit_pico,
-                        terms.alert_at,
-                    )
-                ),
+            window = terms.window
+            self._undefined.append(
+                BudgetRecord(
+                    terms.user_id, window.name, window.tz_name, terms.limit_pico, terms.alert_at
+                )
             )
+
+    # before a call
 
     def reserve(self, entry: CostEntry, budgets: Sequence[BudgetTerms]) -> Refused | None:
         """Hold an entry's cost on all who pay for it, or on none and say who refused.
@@ -161,32 +108,29 @@ class Postings:
         sure.
         """
         self.collect()
-        budgets = (self.own, *budgets)
         at_us = to_us(entry.timestamp)
-        limits = {
-            limit: terms
-            for terms in budgets
-            if terms.refuses and (limit := terms.limit(at_us)) is not None
-        }
-        for terms in budgets:
-            self.define(terms)
-        hold = Hold(
-            entry,
-            self.owners(entry.user_id, budgets),
-            tuple(limits),
-            self._lease_s,
-            self._process,
-        )
+        limits: list[Limit] = []
+        limiting: list[BudgetTerms] = []
+        for terms in (self.own, *budgets):
+            if terms is not self.own:
+                self.define(terms)
+            if terms.refuses and (limit := terms.limit(at_us)) is not None:
+                limits.append(limit)
+                limiting.append(terms)
+        if self._in_memory and limits and not self._has_warned_shared:
+            self._warn_if_shared(limits)
+        owners = self.owners(entry.user_id, budgets)
+        hold = Hold(entry, owners, tuple(limits), self._lease_s, self.process)
         try:
             refusal = self.store.reserve(hold)
         except CallConflictError:
             raise
         except Exception as error:
-            self._refuse_or_go_on("reserve", error, budgets)
+            self._refuse_or_go_on("reserve", error, budgets, entry.call_id)
             return None
-        if self.store.is_blocking:
+        if not self._in_memory:
             self._heartbeat.ensure()
-        return None if refusal is None else Refused(limits[refusal.limit], refusal)
+        return None if refusal is None else Refused(limiting[limits.index(refusal.limit)], refusal)
 
     def headroom(self, at: datetime, budgets: Sequence[BudgetTerms]) -> Headroom:
         """Return the least that is left of these budgets and the ledger's own.
@@ -195,29 +139,43 @@ class Postings:
         """
         room, at_us = Headroom(), to_us(at)
         for terms in (self.own, *budgets):
-            limit = terms.limit(at_us)
-            if limit is not None and terms.refuses:
+            limit = terms.limit(at_us) if terms.refuses else None
+            if limit is not None:
                 try:
                     balance = self.store.balance(limit.owner, limit.span)
                 except Exception as error:
-                    self._refuse_or_go_on("read a balance", error, (self.own, *budgets))
+                    self._refuse_or_go_on("read a balance", error, budgets)
                     continue
                 room = room.least(Headroom.left(limit, balance))
         return room
 
-    def observe(self, entry: CostEntry, budgets: Sequence[BudgetTerms]) -> None:
-        """Say what a budget that only warns would have refused. Never raises."""
-        at_us = to_us(entry.timestamp)
-        for terms in budgets:
-            limit = terms.limit(at_us)
-            if terms.on_exceed == "warn" and limit is not None:
-                self._attempt("observe a budget", partial(self._observe, entry, terms, limit))
+    def refusing(self, entry: CostEntry, budgets: Sequence[BudgetTerms]) -> list[Refused]:
+        """Return which budgets that only warn would have refused an entry. Never raises."""
+        at_us, found = to_us(entry.timestamp), []
+        for terms in (self.own, *budgets):
+            limit = terms.limit(at_us) if terms.on_exceed == "warn" else None
+            if limit is None:
+                continue
+            try:
+                balance = self.store.balance(limit.owner, limit.span)
+            except Exception as error:
+                self._failed("observe a budget", error)
+                continue
+            if (unit := passed(limit, balance, entry)) is not None:
+                found.append(Refused(terms, Refusal(limit, balance, unit)))
+        return found
 
-    def _observe(self, entry: CostEntry, terms: BudgetTerms, limit: Limit) -> None:
-        balance = self.store.balance(limit.owner, limit.span)
-        if (unit := passed(limit, balance, entry)) is not None:
-            error = exceeded(Refused(terms, Refusal(limit, balance, unit)), entry)
-            log.warning("sent, but would have been refused: %s", error)
+    def observed(self, error: Exception) -> None:
+        """Note what would have been refused, with the error that would have told it."""
+        self._counts.add(_REFUSED)
+        log.warning("sent, but would have been refused: %s", error)
+
+    def hold(self, entry: CostEntry, owners: tuple[str, ...]) -> None:
+        """Hold an entry's cost without asking any limit: it was authorized before. Never raises."""
+        hold = Hold(entry, owners, (), self._lease_s, self.process)
+        self._attempt("hold", lambda: self.store.reserve(hold))
+
+    # after it
 
     def settle(
         self,
@@ -229,112 +187,164 @@ class Postings:
     ) -> None:
         """Enter what a call did cost; if the store is away, as soon as it is back.
 
-        Raises nothing but, with `must_be_new`, `CallConflictError` for an id that is known at
-        another cost; else the first one stands.
+        Raises nothing, but with `must_be_new` what the store says of an entry that it will never
+        take: `CallConflictError` for an id that is known at another cost, `ValueError` for an
+        amount beyond all it counts to. Else the first one stands.
         """
-        if self._waiting:
-            self._waiting.append((entry, owners, amend))
-            self.drain()
-        elif not self._is_written(entry, owners, amend, must_be_new):
-            self._waiting.append((entry, owners, amend))
-        self._redeliver()
+        self._define_waiting()
+        step = partial(self._settle_in_store, entry, owners, amend)
+        if must_be_new and not self._backlog:
+            try:
+                step()
+            except NEVER_TAKEN:
+                raise
+            except Exception as error:
+                self._failed("settle", error)
+                self._backlog.add("settle", step)
+        else:
+            self._backlog.write("settle", step)
+        self._keep_beating()
+        self._send_alerts()
 
-    def hold(self, entry: CostEntry, owners: tuple[str, ...]) -> None:
-        """Hold an entry's cost without asking any limit: it was authorized before. Never raises."""
-        hold = Hold(entry, owners, (), self._lease_s, self._process)
-        self._attempt("hold", lambda: self.store.reserve(hold))
+    def abandon(self, entry: CostEntry, owners: tuple[str, ...]) -> None:
+        """Charge a call that nobody settled as its worst case. Never raises."""
+        with suppress(*NEVER_TAKEN):
+            self.settle(entry, owners, must_be_new=True)
+
+    def release(self, call_id: str) -> None:
+        """Give back what was held for a call that was never billed. Never raises."""
+        self._backlog.write("release", partial(self.store.release, call_id))
+        self._keep_beating()
+
+    def drop(self, owner: str) -> None:
+        """Forget an owner that nobody will ask about again. Never raises."""
+        self.alerts.forget(owner)
+        self._attempt("drop", lambda: self.store.drop(owner))
 
     def collect(self) -> None:
-        """Settle the calls whose streams were dropped. Never raises."""
-        while True:
+        """Do what was put off: settle the calls whose streams were dropped. Never raises."""
+        self._define_waiting()
+        while not self.dropped.empty():
             try:
                 settle = self.dropped.get_nowait()
             except Empty:
                 return
-            settle()
-
-    def release(self, call_id: str) -> None:
-        """Give back what was held for a call that was never billed. Never raises."""
-        self._attempt("release", lambda: self.store.release(call_id))
+            self._attempt("settle what was dropped", settle)
 
     def drain(self) -> bool:
         """Write what waits, oldest first; return whether nothing waits any more."""
-        with self._drain_lock:
-            while self._waiting:
-                if not self._is_written(*self._waiting[0]):
-                    return False
-                self._waiting.popleft()
-        return True
+        self.collect()
+        is_written = self._backlog.drain(is_urgent=True)
+        self._send_alerts()
+        return is_written
 
-    def _is_written(
-        self, entry: CostEntry, owners: tuple[str, ...], amend: bool, must_be_new: bool = False
-    ) -> bool:
-        """Settle one entry and send its alerts; return whether it needs no other attempt."""
-        try:
-            watches = self.alerts.watches(owners, to_us(entry.timestamp))
-            crossings = self.store.settle(entry, owners, watches, amend=amend)
-        except CallConflictError as error:
-            if must_be_new:
-                raise
-            self._failed("settle", error)
-            return True
-        except Exception as error:
-            self._failed("settle", error)
-            return False
-        if crossings:
-            keys = self.alerts.deliver(crossings)
+    def _settle_in_store(self, entry: CostEntry, owners: tuple[str, ...], amend: bool) -> None:
+        watches = self.alerts.watches(owners, to_us(entry.timestamp))
+        self._crossed.extend(self.store.settle(entry, owners, watches, amend=amend))
+
+    def _define_waiting(self) -> None:
+        while self._undefined:
+            with suppress(IndexError):  # another thread was faster
+                record = self._undefined.popleft()
+                self._attempt("define", partial(self.store.define, record))
+
+    # alerts
+
+    def _send_alerts(self) -> None:
+        """Deliver what was crossed, and what somebody has latched who did not live to send it."""
+        now_s = time.monotonic()
+        if now_s - self._looked_for_alerts_s >= LOOK_S:
+            self._looked_for_alerts_s = now_s
+            self._attempt(
+                "look for alerts",
+                lambda: self._crossed.extend(self.store.undelivered(REDELIVER_S)),
+            )
+        crossed: list[Crossing] = []
+        while self._crossed:
+            with suppress(IndexError):  # another thread was faster
+                crossed.append(self._crossed.popleft())
+        if crossed:
+            keys = self.alerts.deliver(crossed)
             self._attempt("note an alert as delivered", lambda: self.store.delivered(keys))
-        return True
+
+    # how it fares
 
     @property
     def waiting(self) -> int:
-        """How many entries wait for the store."""
-        return len(self._waiting)
+        """How many entries and releases wait for the store."""
+        return len(self._backlog)
 
-    @property
-    def failures(self) -> dict[str, int]:
-        """How often each operation of the store has failed in this process."""
-        return dict(self._failures)
+    def health(self) -> Health:
+        """Return what went wrong by now in this process."""
+        overruns = self.overruns
+        return Health(
+            store_failures=self._failures.counts(),
+            waiting=len(self._backlog),
+            lost=self._backlog.lost,
+            unreserved=self._counts.of(_UNRESERVED),
+            internal_faults=FAULTS.counts(),
+            would_have_refused=self._counts.of(_REFUSED),
+            overruns=overruns.calls,
+            overrun_usd=to_usd(overruns.total_pico),
+            largest_overrun_usd=to_usd(overruns.largest_pico),
+        )
 
     def close(self) -> None:
         """Write what waits and stop the heartbeat."""
         self._heartbeat.stop()
         self.drain()
 
-    def after_fork(self) -> None:
-        """Start over in a forked child: what the parent holds is the parent's."""
-        self._process = process_name()
-        self._drain_lock = threading.Lock()
-        self._waiting.clear()
-        self._heartbeat = Heartbeat(self._beat)
-
     def _beat(self) -> int:
-        if self._waiting:
-            self.drain()
-        return self.store.renew(self._process, self._lease_s)
+        self.collect()
+        self._backlog.drain()
+        self._send_alerts()
+        return self.store.renew(self.process, self._lease_s) + len(self._backlog)
 
-    def _redeliver(self) -> None:
-        """Deliver what another process has latched and did not live to send."""
-        if not self.store.is_blocking:
-            return
-        now = time.monotonic()
-        if now - self._looked_for_alerts < 1.0:
-            return
-        self._looked_for_alerts = now
+    def _keep_beating(self) -> None:
+        """Let somebody come back to what waits, also when no further call is made."""
+        if self._backlog:
+            self._heartbeat.ensure()
 
-        def deliver() -> None:
-            if crossings := self.store.undelivered(REDELIVER_S):
-                self.store.delivered(self.alerts.deliver(crossings))
+    # forks
 
-        self._attempt("undelivered", deliver)
+    def before_fork(self) -> None:
+        """Do nothing: no lock of these is held over a step of a store."""
 
-    def _refuse_or_go_on(self, what: str, error: Exception, budgets: Sequence[BudgetTerms]) -> None:
+    def after_fork_in_parent(self) -> None:
+        """Do nothing."""
+
+    def after_fork_in_child(self) -> None:
+        """Start over: what the parent holds, and what waits there, is the parent's."""
+        self.process = process_name()
+        self._has_other_processes = True
+        self.dropped = SimpleQueue()
+        self._crossed.clear()
+        self._heartbeat = Heartbeat(self._beat)
+        self._backlog.start_over()
+        self.alerts.start_over()
+        self.lines.renew_lock()
+        self.overruns.renew_lock()
+
+    def _warn_if_shared(self, limits: list[Limit]) -> None:
+        """Say, once, that each process keeps a budget of its own."""
+        if self._has_other_processes or is_worker():
+            self._has_warned_shared = warn_if_shared(limits)
+
+    # failures
+
+    def _refuse_or_go_on(
+        self, what: str, error: Exception, budgets: Sequence[BudgetTerms], call_id: str = ""
+    ) -> None:
         """Raise when one of the budgets wants to be sure; else the call goes on unreserved."""
         self._failed(what, error)
-        if any(terms.is_hard and terms.on_store_error == "refuse" for terms in budgets):
+        if any(one.is_hard and one.on_store_error == "refuse" for one in (self.own, *budgets)):
+            if call_id:  # the store may have made the hold before it failed
+                self.release(call_id)
             if isinstance(error, BudgetStoreError):
                 raise error
             raise BudgetStoreError(f"the budget's store failed: {error}") from error
+        if call_id:
+            self._counts.add(_UNRESERVED)
 
     def _attempt(self, what: str, step: Callable[[], object]) -> None:
         try:
@@ -343,66 +353,5 @@ class Postings:
             self._failed(what, error)
 
     def _failed(self, what: str, error: Exception) -> None:
-        self._failures[what] = self._failures.get(what, 0) + 1
-        if self._failures[what] == 1:
+        if self._failures.add(what) == 1:
             log.error("the store failed to %s: %s: %s", what, type(error).__name__, error)
-
-
-def passed(
-    limit: Limit, balance: Balance, entry: CostEntry
-) -> Literal["usd", "tokens", "calls"] | None:
-    """Return the unit in which an entry would pass a limit; None where it fits."""
-    asked = to_pico(entry.cost_usd or 0)
-    spent, tokens = balance.spent_pico, balance.spent_tokens
-    if limit.pico is not None and spent + balance.reserved_pico + asked > limit.pico:
-        return "usd"
-    tokens += balance.reserved_tokens + entry.usage.total_tokens
-    if limit.tokens is not None and tokens > limit.tokens:
-        return "tokens"
-    if limit.calls is not None and balance.spent_calls + balance.reserved_calls >= limit.calls:
-        return "calls"
-    return None
-
-
-def exceeded(refused: Refused, entry: CostEntry) -> BudgetExceededError:
-    """Return the error of a refused reservation."""
-    terms, refusal = refused.terms, refused.refusal
-    balance, limit = refusal.balance, refusal.limit
-    reason = ""
-    if refusal.unit == "tokens":
-        reason = (
-            f"the call may use {entry.usage.total_tokens} tokens, {balance.spent_tokens} spent "
-            f"and {balance.reserved_tokens} reserved of {limit.tokens}"
-        )
-    elif refusal.unit == "calls":
-        reason = (
-            f"{balance.spent_calls} calls made and {balance.reserved_calls} in flight "
-            f"of {limit.calls}"
-        )
-    return BudgetExceededError(
-        user_id=terms.user_id,
-        limit_usd=None if limit.pico is None else to_usd(limit.pico),
-        spent_usd=to_usd(balance.spent_pico),
-        reserved_usd=to_usd(balance.reserved_pico),
-        requested_usd=entry.cost_usd or Decimal(0),
-        window=terms.window.name,
-        resets_at=terms.window.resets_at(to_us(entry.timestamp)),
-        model=entry.request_model or entry.model,
-        function_name=entry.function_name,
-        reason=reason,
-    )
-
-
-def too_dear(terms: BudgetTerms, entry: CostEntry) -> BudgetExceededError:
-    """Return the error of a call that alone may cost more than a call may."""
-    allowed = to_usd(terms.per_call_pico or 0)
-    return BudgetExceededError(
-        user_id=terms.user_id,
-        limit_usd=allowed,
-        spent_usd=Decimal(0),
-        reserved_usd=Decimal(0),
-        requested_usd=entry.cost_usd or Decimal(0),
-        model=entry.request_model or entry.model,
-        function_name=entry.function_name,
-        reason=f"one call may cost {format_usd(allowed)} at most (per_call)",
-    )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from datetime import date, datetime
 
+from costtrace.accounting.tightness import tightness_notes
 from costtrace.accounting.window import Window
 from costtrace.instant import to_us
 from costtrace.money import Picodollars, to_usd
@@ -39,6 +40,7 @@ def summary_of(
         filters=filters,
         budgets=() if filters else budget_rows(store, now, own_limit),
         prices_date=prices_date,
+        notes=() if filters else tightness_notes(store, query),
         has_days=has_days,
         has_paths=has_paths,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta, tzinfo
 from typing import Literal, TypeAlias
 
@@ -45,33 +45,36 @@ class BudgetTerms:
     block_id: str = ""
     """Tells one `with` from another, where the budget counts for one `with` alone."""
 
-    @property
-    def owner(self) -> str:
-        """Who is charged, in the store's words, for what these terms limit."""
-        if self.block_id:
-            return f"block:{self.block_id}"
-        return LEDGER if self.user_id is None else user_owner(self.user_id)
+    # what follows from them, made once: every call asks for it
+    owner: str = field(init=False)
+    """Who is charged, in the store's words, for what these terms limit."""
+    owners: tuple[str, ...] = field(init=False)
+    """Everyone who is charged for a call under this budget."""
+    refuses: bool = field(init=False)
+    """Whether it stops what does not fit, rather than only saying so."""
+    has_limit: bool = field(init=False)
+    """Whether anything is counted against a limit."""
+    is_hard: bool = field(init=False)
+    """Whether a call may be refused for it."""
+    is_observed: bool = field(init=False)
+    """Whether it says what it would have refused."""
+    _last: Limit | None = field(default=None, init=False, repr=False, compare=False)
 
-    @property
-    def owners(self) -> tuple[str, ...]:
-        """Everyone who is charged for a call under this budget."""
+    def __post_init__(self) -> None:
         user = LEDGER if self.user_id is None else user_owner(self.user_id)
-        return (user, self.owner) if self.block_id else (user,)
-
-    @property
-    def refuses(self) -> bool:
-        """Whether it stops what does not fit, rather than only saying so."""
-        return self.on_exceed in ("raise", "fit")
-
-    @property
-    def is_hard(self) -> bool:
-        """Whether a call may be refused for it."""
-        return self.refuses and (self.has_limit or self.per_call_pico is not None)
-
-    @property
-    def has_limit(self) -> bool:
-        """Whether anything is counted against a limit."""
-        return (self.limit_pico, self.max_tokens, self.max_calls) != (None, None, None)
+        owner = f"block:{self.block_id}" if self.block_id else user
+        has_limit = (self.limit_pico, self.max_tokens, self.max_calls) != (None, None, None)
+        is_limited = has_limit or self.per_call_pico is not None
+        refuses = self.on_exceed in ("raise", "fit")
+        for name, value in (
+            ("owner", owner),
+            ("owners", (user, owner) if self.block_id else (user,)),
+            ("refuses", refuses),
+            ("has_limit", has_limit),
+            ("is_hard", refuses and is_limited),
+            ("is_observed", self.on_exceed == "warn" and is_limited),
+        ):
+            object.__setattr__(self, name, value)
 
     def span(self, at_us: int) -> Span:
         """Return the span of time that a call authorized at `at_us` counts in."""
@@ -81,7 +84,12 @@ class BudgetTerms:
         """Return what is limited at that time; None where nothing is."""
         if not self.has_limit:
             return None
-        return Limit(self.owner, self.span(at_us), self.limit_pico, self.max_tokens, self.max_calls)
+        span, last = self.window.span(at_us), self._last
+        if last is not None and last.span is span:
+            return last
+        limit = Limit(self.owner, span, self.limit_pico, self.max_tokens, self.max_calls)
+        object.__setattr__(self, "_last", limit)  # in one step, so that any thread may
+        return limit
 
     def for_block(self, block_id: str) -> BudgetTerms:
         """Return the terms of one `with`, where the window is a block; else these."""

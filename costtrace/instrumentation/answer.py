@@ -15,7 +15,7 @@ from costtrace.instrumentation.failure import (
 )
 from costtrace.instrumentation.faults import guard
 from costtrace.instrumentation.known import remember
-from costtrace.instrumentation.outgoing import Outgoing
+from costtrace.instrumentation.outgoing import OptionsHook, Outgoing
 from costtrace.instrumentation.raw import body_reader, read_body, watch_body
 from costtrace.instrumentation.stream import is_stream, watch_events
 from costtrace.instrumentation.watch import StreamWatch
@@ -24,7 +24,7 @@ from costtrace.providers import Part, Reading
 _without_usage_option: set[str] = set()
 
 
-class AnswerHook:
+class AnswerHook(OptionsHook):
     """Stands as the `post_parser` of a call's options, which gets every parsed answer.
 
     It also learns from the other seams what became of the call: it is found through the options.

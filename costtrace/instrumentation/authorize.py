@@ -6,234 +6,293 @@ it runs them on the spot or off the event loop.
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeAlias
+from typing import NamedTuple
 
-from costtrace.accounting.charges import FIRST_WAIT_S, LONGEST_WAIT_S
-from costtrace.accounting.postings import Headroom, Refused, too_dear
-from costtrace.accounting.terms import BudgetTerms
+from costtrace.accounting.headroom import Headroom
+from costtrace.accounting.lines import patiently
+from costtrace.accounting.refusals import Refused, too_dear
+from costtrace.accounting.steps import Steps
 from costtrace.entry import CostEntry
-from costtrace.exceptions import CosttraceError, UnknownPriceError
+from costtrace.exceptions import BudgetExceededError, CosttraceError, UnknownPriceError
 from costtrace.instrumentation.call import Call
 from costtrace.instrumentation.outgoing import Outgoing
+from costtrace.instrumentation.uploads import upload_size
 from costtrace.money import Picodollars
 
-log = logging.getLogger("costtrace")
 RACES = 8
 """Times that a reservation is tried anew because others took what had just been there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A step that waits for calls in flight to give back what they do not need."""
-
-    seconds: float
-
-
-Step: TypeAlias = "Callable[[], Any] | Wait"
-Steps: TypeAlias = "Generator[Step, Any, Any]"
+ENOUGH = 256
+"""Output tokens below which a call that may wait does so, rather than ask for a shorter answer."""
 
 
 def authorization(call: Call, outgoing: Outgoing) -> Steps:
-    """Yield the steps that authorize a call; raises when it is refused.
+    """Return the steps that authorize a call; they raise when it is refused.
 
     Afterwards the call holds its reservation, and the request says what it must not pass: its cap
     of output tokens and its retries.
     """
-    if any(terms.on_exceed == "warn" and terms.has_limit for terms in call.charges.terms):
-        yield partial(call.charges.observe, call.worst_entry(*call.estimate.worst_case()))
-    hard = [terms for terms in call.charges.terms if terms.is_hard]
-    if not hard:
-        return
-    _check_price(call, hard)
-    deadline = time.monotonic() + max(one.wait_s for one in hard)
-    pause = FIRST_WAIT_S
-    while True:
-        error = yield from _attempt(call, outgoing, hard)
-        if error is None:
-            return
-        left = deadline - time.monotonic()
-        if left <= 0 or not error.may_pass_later:
-            raise error.error
-        yield Wait(min(pause, left))
-        pause = min(pause * 2, LONGEST_WAIT_S)
+    return _Authorization(call, outgoing).steps()
 
 
 @dataclass(frozen=True, slots=True)
-class _Failure:
+class _Rejection:
     """Why a call cannot be sent now."""
 
     error: CosttraceError
-    may_pass_later: bool
-    headroom_pico: Picodollars | None = None
+    owner: str = ""
+    wait_s: float = 0.0
+    may_pass_later: bool = False
+    room: Headroom | None = None
     can_fit: bool = False
 
 
-def _check_price(call: Call, hard: list[BudgetTerms]) -> None:
-    """Refuse a model that nobody knows the price of, or assume one, as the budgets say."""
-    if call.estimate.bound is not None:
-        return
-    for terms in hard:
-        if terms.on_unknown_model == "refuse":
-            raise UnknownPriceError(call.request.model, terms.user_id)
-    if any(terms.on_unknown_model == "assume_max" for terms in hard):
-        call.estimate.assume_dearest()
+class _Worst(NamedTuple):
+    """What a call may come to: its tokens, and what one attempt of it costs at most."""
+
+    input_tokens: int
+    output_tokens: int
+    pico: Picodollars | None
 
 
-def _attempt(call: Call, outgoing: Outgoing, hard: list[BudgetTerms]) -> Steps:
-    """Try once to reserve the call; return why it failed, or None."""
-    failure: _Failure | None = None
-    for input_tokens in call.estimate.inputs():
-        cap = call.request.output_cap
-        if cap is None and call.estimate.can_be_capped:
-            failure = yield from _without_cap(call, outgoing, hard, input_tokens)
+class _Authorization:
+    """One call on its way to being sent."""
+
+    def __init__(self, call: Call, outgoing: Outgoing) -> None:
+        self.call = call
+        self.outgoing = outgoing
+        self.charges = call.charges
+        self.estimate = call.estimate
+        self.hard = call.charges.hard
+
+    def steps(self) -> Steps:
+        """Yield the steps; see `authorization`."""
+        charges = self.charges
+        files = getattr(self.outgoing.options, "files", None)
+        if files and (size := upload_size(files)):
+            self.estimate.upload_bytes = size
+        if charges.is_observed:
+            yield self._observe
+        if not self.hard:
+            return
+        self._check_price()
+        wait_s = charges.wait_s
+        if wait_s:
+            attempt = patiently(
+                self._again, wait_s, self.call.ledger.postings.lines, charges.owners
+            )
         else:
-            most = call.estimate.largest_output if cap is None else cap
-            failure = yield from _with_cap(call, outgoing, hard, input_tokens, most)
-        if failure is None:
-            return None
-    if failure is not None and failure.can_fit and call.estimate.can_be_capped:
-        return (yield from _fitted(call, outgoing, hard, failure))
-    return failure
+            attempt = self._attempt(may_wait=False)
+        rejection: _Rejection | None = yield from attempt
+        if rejection is not None:
+            raise rejection.error
 
+    def _again(self, may_wait: bool) -> Steps:
+        """Try once more; a call belongs to the window in which it is authorized."""
+        self.call.timestamp = self.call.ledger.now()
+        return self._attempt(may_wait)
 
-def _with_cap(
-    call: Call, outgoing: Outgoing, hard: list[BudgetTerms], input_tokens: int, output_tokens: int
-) -> Steps:
-    """Reserve a call whose output is bounded, for as many attempts as can be paid for."""
-    worst = call.estimate.worst(input_tokens, output_tokens)
-    attempts = _attempts(outgoing, hard)
-    for _ in range(RACES):
-        entry = _worst_entry(call, worst, attempts, input_tokens, output_tokens)
-        if (failure := _per_call(call, hard, entry, worst)) is None:
-            refused = yield from call.charges.reserving(entry)
-            if refused is None:
-                _accept(call, outgoing, hard, entry, worst, attempts)
+    def _check_price(self) -> None:
+        """Refuse a model that nobody knows the price of, or assume one, as the budgets say."""
+        if self.estimate.is_priced:
+            return
+        for terms in self.hard:
+            if terms.on_unknown_model == "refuse":
+                raise UnknownPriceError(self.call.request.model, terms.user_id)
+        if any(terms.on_unknown_model == "assume_max" for terms in self.hard):
+            self.estimate.assume_dearest()
+
+    def _attempt(self, may_wait: bool) -> Steps:
+        """Try to reserve the call; come to why that failed, or to None."""
+        cap, can_be_capped = self.call.request.output_cap, self.estimate.can_be_capped
+        if cap is None and can_be_capped:
+            rejection = yield from self._without_cap(may_wait)
+        else:
+            most = self.estimate.largest_output if cap is None else cap
+            for input_tokens in self.estimate.inputs():
+                rejection = yield from self._with_cap(self._worst(input_tokens, most))
+                if rejection is None:
+                    return None
+        if rejection is not None and rejection.can_fit and can_be_capped:
+            return (yield from self._fitted(rejection, may_wait))
+        return rejection
+
+    def _with_cap(self, worst: _Worst) -> Steps:
+        """Reserve a call whose output is bounded, for as many attempts as can be paid for."""
+        if (rejection := self._per_call(worst)) is not None:
+            return rejection
+        attempts = wanted = self._wanted
+        if wanted > 1 and not self._is_far(worst, wanted):
+            room: Headroom = yield self._look
+            attempts = self._attempts(room.bounded(self.hard), worst)
+        for _ in range(RACES):
+            rejection = yield from self._reserved(worst, attempts)
+            if rejection is None or attempts == 1:
+                return rejection
+            room = rejection.room or Headroom()
+            attempts = min(attempts - 1, self._attempts(room.bounded(self.hard), worst))
+        return (yield from self._reserved(worst, 1))
+
+    def _without_cap(self, may_wait: bool) -> Steps:
+        """Reserve a call that leaves its output to the model, for at most half of what is left.
+
+        So calls in parallel get a half, a quarter, an eighth: none is starved, and none overspends.
+        """
+        estimate, rejection = self.estimate, None
+        most, wanted = estimate.largest_output, self._wanted
+        worst = self._worst(estimate.quick_input, most)
+        if self._is_far(worst, wanted):
+            rejection = yield from self._reserved(worst, wanted)
+            if rejection is None:
                 return None
-            failure = _failure(refused, _worst_entry(call, worst, 1, input_tokens, output_tokens))
-        if attempts == 1:
-            return failure
-        headroom = failure.headroom_pico
-        covered = headroom // worst if worst and headroom is not None else 1
-        attempts = max(1, min(attempts - 1, covered))
-    return failure
-
-
-def _without_cap(
-    call: Call, outgoing: Outgoing, hard: list[BudgetTerms], input_tokens: int
-) -> Steps:
-    """Reserve a call that leaves its output to the model: it takes at most half of what remains.
-
-    So calls in parallel get a half, a quarter, an eighth: none is starved, and none overspends.
-    """
-    estimate = call.estimate
-    failure: _Failure | None = None
-    for _ in range(RACES):
-        headroom: Headroom = yield partial(call.charges.headroom, call.timestamp)
-        half = headroom.half(hard)
-        most = estimate.largest_output
-        worst = estimate.worst(input_tokens, most)
-        cap = _affordable(call, half, input_tokens, most)
-        if cap < 1:
-            entry = _worst_entry(call, worst, 1, input_tokens, most)
-            refused = yield from call.charges.reserving(entry)  # to learn who refuses, and why
-            if refused is None:  # meanwhile there is room
-                _accept(call, outgoing, hard, entry, worst, 1)
+        for _ in range(RACES):
+            room: Headroom = yield self._look
+            half = room.half().bounded(self.hard)
+            cap = self._affordable(half, input_tokens := estimate.quick_input, most)
+            if cap < most:  # what the prompt does not take is left to the answer: count it
+                cap = self._affordable(half, input_tokens := estimate.closest_input, most)
+            if may_wait and room.is_shared and cap < self._enough(input_tokens, most):
+                return self._too_short(room, cap)
+            if cap < 1:
+                return (yield from self._refused(input_tokens, most))
+            worst = self._worst(input_tokens, cap)
+            attempts = self._attempts(half, worst)
+            rejection = yield from self._reserved(worst, attempts, cap if cap < most else None)
+            if rejection is None:
                 return None
-            return _failure(refused, entry)
-        worst = estimate.worst(input_tokens, cap)
-        attempts = _attempts(outgoing, hard)
-        if worst and half.pico is not None:
-            attempts = max(1, min(attempts, half.pico // worst))
-        entry = _worst_entry(call, worst, attempts, input_tokens, cap)
-        refused = yield from call.charges.reserving(entry)
+        return rejection
+
+    def _refused(self, input_tokens: int, most: int) -> Steps:
+        """Find out who refuses a call whose prompt alone takes more than half of what is left."""
+        rejection = self._per_call(self._worst(input_tokens, 1))
+        if rejection is None:
+            rejection = yield from self._reserved(self._worst(input_tokens, most), 1)
+        return rejection
+
+    def _fitted(self, rejection: _Rejection, may_wait: bool) -> Steps:
+        """Reserve what is left and lower the request's own cap to it."""
+        input_tokens = self.estimate.closest_input
+        wanted = self.call.request.output_cap or self.estimate.largest_output
+        for _ in range(RACES):
+            room: Headroom = yield self._look
+            cap = self._affordable(room.bounded(self.hard), input_tokens, wanted)
+            if may_wait and room.is_shared and cap < self._enough(input_tokens, wanted):
+                return self._too_short(room, cap)
+            if cap < 1:
+                return rejection
+            worst = self._worst(input_tokens, cap)
+            if (yield from self._reserved(worst, 1, cap)) is None:
+                return None
+        return rejection
+
+    # parts
+
+    @property
+    def _wanted(self) -> int:
+        """The attempts that the SDK may make, where they are to be covered."""
+        return self.outgoing.max_retries + 1 if self.charges.covers_retries else 1
+
+    def _look(self) -> Headroom:
+        return self.charges.look(self.call.timestamp)
+
+    def _is_far(self, worst: _Worst, attempts: int) -> bool:
+        """Tell whether the limits are so far away that nobody has to look how far."""
+        if worst.pico is None or self.charges.bounds_each_call:
+            return False
+        return self.charges.is_plentiful(worst.pico * attempts)
+
+    def _worst(self, input_tokens: int, output_tokens: int) -> _Worst:
+        pico = self.estimate.worst(input_tokens, output_tokens)
+        return _Worst(input_tokens, output_tokens, pico)
+
+    def _entry(self, worst: _Worst, attempts: int) -> CostEntry:
+        """Return what the ledger gets if the fate of so many attempts is never known."""
+        usage = self.estimate.usage(worst.input_tokens * attempts, worst.output_tokens * attempts)
+        pico = None if worst.pico is None else worst.pico * attempts
+        return self.call.worst_entry(pico, usage)
+
+    def _attempts(self, room: Headroom, worst: _Worst) -> int:
+        tokens = worst.input_tokens + worst.output_tokens * self.call.request.choices
+        return room.attempts(self._wanted, worst.pico, tokens)
+
+    def _affordable(self, room: Headroom, input_tokens: int, most: int) -> int:
+        """Return how many tokens each choice may have in `room`; 0 if not even the input fits."""
+        cap: int | None = most
+        if room.pico is not None and self.estimate.bound is not None:
+            cap = self.estimate.output_for(room.pico, input_tokens)
+        if cap is None:
+            return 0
+        if room.tokens is not None:
+            cap = min(cap, (room.tokens - input_tokens) // self.call.request.choices)
+        return max(0, min(cap, most))
+
+    def _reserved(self, worst: _Worst, attempts: int, cap: int | None = None) -> Steps:
+        """Reserve so many attempts, and note it; come to why it failed, or to None."""
+        entry = self._entry(worst, attempts)
+        refused: Refused | None = yield from self.charges.reserving(entry)
         if refused is None:
-            if cap < most:
-                outgoing.set(call.provider.capped(call.request, cap))
-            _accept(call, outgoing, hard, entry, worst, attempts)
+            self._accept(entry, worst, attempts, cap)
             return None
-        failure = _failure(refused, entry)
-    return failure
+        return _Rejection(
+            refused.error(entry if attempts == 1 else self._entry(worst, 1)),
+            refused.refusal.limit.owner,
+            refused.terms.wait_s,
+            refused.may_pass_later,
+            refused.headroom,
+            can_fit=refused.terms.on_exceed == "fit",
+        )
 
+    def _per_call(self, worst: _Worst) -> _Rejection | None:
+        """Return why a call is too dear for one call, if it is."""
+        if worst.pico is None or not self.charges.bounds_each_call:
+            return None
+        for terms in self.hard:
+            if terms.per_call_pico is not None:
+                error = too_dear(terms, self._entry(worst, 1))
+                if error is not None:
+                    return _Rejection(error, terms.owner, can_fit=terms.on_exceed == "fit")
+        return None
 
-def _fitted(call: Call, outgoing: Outgoing, hard: list[BudgetTerms], failure: _Failure) -> Steps:
-    """Reserve what is left and lower the request's own cap to it."""
-    *_, input_tokens = call.estimate.inputs()  # the most precise leaves the most for the answer
-    for _ in range(RACES):
-        headroom: Headroom = yield partial(call.charges.headroom, call.timestamp)
-        wanted = call.request.output_cap or call.estimate.largest_output
-        cap = _affordable(call, headroom.whole(hard), input_tokens, wanted)
-        if cap < 1:
-            return failure
-        worst = call.estimate.worst(input_tokens, cap)
-        entry = _worst_entry(call, worst, 1, input_tokens, cap)
-        if (yield from call.charges.reserving(entry)) is None:
+    def _enough(self, input_tokens: int, wanted: int) -> int:
+        """Return how long an answer has to be allowed to be, for a call that could wait instead."""
+        allowed = self._affordable(Headroom().bounded(self.hard), input_tokens, wanted)
+        return min(ENOUGH, allowed)
+
+    def _too_short(self, room: Headroom, cap: int) -> _Rejection:
+        """Return that what is left now makes a short answer, and others may give back more."""
+        error = CosttraceError(f"{cap} output tokens are left")  # made anew when time is up
+        return _Rejection(error, room.owner, self.charges.wait_s, may_pass_later=True)
+
+    def _accept(self, entry: CostEntry, worst: _Worst, attempts: int, cap: int | None) -> None:
+        """Note what was reserved, and let the SDK ask for no more than that."""
+        call, outgoing = self.call, self.outgoing
+        call.reserved = entry
+        call.reserved_each = worst.pico
+        call.reserved_attempts = attempts
+        if cap is not None:
             outgoing.set(call.provider.capped(call.request, cap))
-            _accept(call, outgoing, hard, entry, worst, 1)
-            return None
-    return failure
+        if attempts <= outgoing.max_retries and self.charges.covers_retries:
+            outgoing.set_max_retries(attempts - 1)
 
+    # budgets that only warn
 
-def _affordable(call: Call, room: Headroom, input_tokens: int, most: int) -> int:
-    """Return how many tokens each choice may have within `room`; 0 if not even the input fits."""
-    cap: int | None = most
-    if room.pico is not None and call.estimate.bound is not None:
-        cap = call.estimate.output_for(room.pico, input_tokens)
-    if cap is None:
-        return 0
-    if room.tokens is not None:
-        cap = min(cap, (room.tokens - input_tokens) // call.request.choices)
-    return max(0, min(cap, most))
+    def _observe(self) -> None:
+        """Note what would have been refused, at the most precise bound that decides it."""
+        self.charges.observed(self._would_be_refused())
 
+    def _would_be_refused(self) -> list[BudgetExceededError]:
+        errors: list[BudgetExceededError] = []
+        for worst in self._observed_worsts():
+            errors = self.charges.refusing(self._entry(worst, 1))
+            if not errors:
+                break
+        return errors
 
-def _attempts(outgoing: Outgoing, hard: list[BudgetTerms]) -> int:
-    return outgoing.max_retries + 1 if any(one.cover_retries for one in hard) else 1
-
-
-def _worst_entry(
-    call: Call, worst: Picodollars | None, attempts: int, input_tokens: int, output_tokens: int
-) -> CostEntry:
-    usage = call.estimate.usage(input_tokens * attempts, output_tokens * attempts)
-    return call.worst_entry(None if worst is None else worst * attempts, usage)
-
-
-def _per_call(
-    call: Call, hard: list[BudgetTerms], entry: CostEntry, worst: Picodollars | None
-) -> _Failure | None:
-    """Return why a call is too dear for one call, if it is."""
-    for terms in hard:
-        if terms.per_call_pico is None or entry.cost_usd is None:
-            continue
-        error = too_dear(terms, entry)
-        if error.requested_usd > (error.limit_usd or 0):
-            return _Failure(error, False, terms.per_call_pico, can_fit=terms.on_exceed == "fit")
-    return None
-
-
-def _failure(refused: Refused, entry: CostEntry) -> _Failure:
-    return _Failure(
-        refused.error(entry),
-        refused.may_pass_later,
-        refused.headroom_pico,
-        can_fit=refused.terms.on_exceed == "fit",
-    )
-
-
-def _accept(
-    call: Call,
-    outgoing: Outgoing,
-    hard: list[BudgetTerms],
-    entry: CostEntry,
-    worst: Picodollars | None,
-    attempts: int,
-) -> None:
-    """Note what was reserved, and let the SDK try no more often than that."""
-    call.reserved = entry
-    call.reserved_each = worst
-    call.reserved_attempts = attempts
-    if attempts <= outgoing.max_retries and any(one.cover_retries for one in hard):
-        outgoing.set_max_retries(attempts - 1)
+    def _observed_worsts(self) -> Iterator[_Worst]:
+        """Yield what a hard budget would have had to hold: without a cap, one token will do."""
+        cap, estimate = self.call.request.output_cap, self.estimate
+        if cap is None:
+            cap = 1 if estimate.can_be_capped else estimate.largest_output
+        for input_tokens in estimate.inputs():
+            yield self._worst(input_tokens, cap)

@@ -26,6 +26,7 @@ from costtrace.scopes import Scope
 from costtrace.usage import Usage
 
 log = logging.getLogger("costtrace")
+_NO_USAGE = Usage()
 
 
 class Call:
@@ -76,7 +77,7 @@ class Call:
             "model": self.request.model,
             "function_name": scope.function_name if scope else "unknown",
             "user_id": scope.user_id if scope else "anon",
-            "usage": Usage(),
+            "usage": _NO_USAGE,
             "cost_usd": None,
             "timestamp": self.timestamp,
             "call_id": self.call_id,
@@ -158,10 +159,10 @@ class Call:
             if amend and entry == self._entered:
                 return
             self._entered = entry
+        if self.unknown_attempts and not amend:
+            self._enter_lost_attempts()  # first, while the reservation still covers them
         with guard("enter a call"):
             self.charges.enter(entry, amend=amend)
-        if self.unknown_attempts and not amend:
-            self._enter_lost_attempts()
 
     def _made(self, make: Callable[[], CostEntry]) -> CostEntry:
         """Return the entry; the worst case where a fault of ours keeps it from being known."""
@@ -178,7 +179,7 @@ class Call:
     def _assumed(self, attempts: int, reading: Reading | None = None) -> CostEntry:
         worst, usage = self.estimate.worst_case()
         if self.reserved is not None:
-            worst, attempts = self.reserved_each, min(attempts, self.reserved_attempts)
+            worst = self.reserved_each
         amount = None if worst is None else to_usd(worst * attempts)
         return self.entry(
             model=(reading and reading.model) or self.request.model,

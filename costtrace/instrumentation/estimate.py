@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 from costtrace.instrumentation.faults import guard
 from costtrace.money import Picodollars
@@ -27,8 +27,27 @@ LARGEST_OUTPUT = 128_000
 """Tokens that the most talkative known model generates; for a model of unknown limits."""
 ASSUMED_TOOL_USES = 20
 """Searches that one call may make where neither the request nor the tool limits them."""
+LARGEST_UPLOAD = 25 * 2**20
+"""Bytes that OpenAI takes of one recording."""
+LEAST_BYTES_PER_SECOND = 750
+"""Of a recording: 6 kbit/s, the least that Opus speech has."""
 TOKENLESS = ("speech", "images", "videos", "transcriptions", "translations")
 """Operations whose output is not bounded by tokens that a request could cap."""
+
+
+T = TypeVar("T")
+
+
+class once(Generic[T]):  # noqa: N801 (used like property)
+    """An attribute that is computed when first asked for; `cached_property` locks, before 3.12."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> T:
+        value = instance.__dict__[self._make.__name__] = self._make(instance)
+        return value
 
 
 class Estimate:
@@ -37,10 +56,12 @@ class Estimate:
     def __init__(self, request: Request, prices: PriceTable, at: datetime) -> None:
         self.request = request
         self.is_dearest = False
+        self.upload_bytes = LARGEST_UPLOAD
+        """Of the recording that goes with the request, as far as known."""
         self._prices = prices
         self._at = at
 
-    @cached_property
+    @once
     def bound(self) -> Bound | None:
         """The dearest rates that may apply; None for a model without a known price."""
         request = self.request
@@ -54,7 +75,7 @@ class Estimate:
             cache_lifetimes=request.cache_lifetimes,
         )
 
-    @cached_property
+    @once
     def price(self) -> Price | None:
         """The price of the model and tier requested, or the dearest one if that was assumed."""
         request = self.request
@@ -70,6 +91,11 @@ class Estimate:
         )
 
     @property
+    def is_priced(self) -> bool:
+        """Whether all that the call may be billed for has a known price."""
+        return self.worst(1, min(1, self.largest_output)) is not None
+
+    @property
     def price_id(self) -> str | None:
         """The id of that price."""
         return None if self.price is None else self.price.id
@@ -83,12 +109,12 @@ class Estimate:
             request.provider, self._at, tier=request.tier
         )
 
-    @cached_property
+    @once
     def limits(self) -> Limits | None:
         """How many tokens the model takes and gives, where that is known."""
         return self._prices.limits(self.request.model)
 
-    @cached_property
+    @once
     def quick_input(self) -> int:
         """The most input tokens there can be, in microseconds."""
         request, limits = self.request, self.limits
@@ -101,17 +127,24 @@ class Estimate:
                 return min(tokens, largest)
         return largest
 
+    @once
+    def closest_input(self) -> int:
+        """The same bound, as close as it can be had in this process."""
+        request, quick = self.request, self.quick_input
+        if not request.has_hosted_tools:
+            with guard("count a prompt"):
+                closer = exact(request.body, request.operation, request.provider, request.model)
+                if closer is not None:
+                    return min(int(closer), quick)
+        return quick
+
     def inputs(self) -> Iterator[int]:
         """Yield bounds of the input tokens, each more precise and dearer to get."""
         yield self.quick_input
-        if not self.request.has_hosted_tools:
-            with guard("count a prompt"):
-                request = self.request
-                closer = exact(request.body, request.operation, request.provider, request.model)
-                if closer is not None and closer < self.quick_input:
-                    yield int(closer)
+        if self.closest_input < self.quick_input:
+            yield self.closest_input
 
-    @cached_property
+    @once
     def largest_output(self) -> int:
         """The most tokens that the model generates for each choice."""
         if self.request.operation == "embeddings":
@@ -171,7 +204,7 @@ class Estimate:
                 return int(count_input_tokens(sent, request.model, instructions, tools))
         return self.quick_input
 
-    @cached_property
+    @once
     def _beside(self) -> Usage | None:
         """What the call may use beside tokens: the tools it declares, and units of other kinds."""
         counts = {
@@ -185,4 +218,6 @@ class Estimate:
             counts["characters"] = len(text)
         elif operation == "videos":
             counts["seconds"] = int(str(given(body, "seconds") or 4))
+        elif operation in ("transcriptions", "translations"):
+            counts["seconds"] = -(-self.upload_bytes // LEAST_BYTES_PER_SECOND)
         return Usage(**counts) if counts else None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 from types import TracebackType
 
+from costtrace.accounting.health import FAULTS
+
 log = logging.getLogger("costtrace")
-_lock = threading.Lock()
-_counts: dict[str, int] = {}
 
 
 class guard:  # noqa: N801 (used like a keyword)
@@ -30,9 +29,8 @@ class guard:  # noqa: N801 (used like a keyword)
     ) -> bool:
         if error is None or not isinstance(error, Exception):
             return False
-        with _lock:
-            _counts[self._what] = seen = _counts.get(self._what, 0) + 1
-        if seen == 1:  # the kind alone: an error's text may hold something of the call
+        if FAULTS.add(self._what) == 1:
+            # the kind alone: an error's text may hold something of the call
             log.error("costtrace failed to %s: %s", self._what, kind and kind.__name__)
             log.debug("costtrace failed to %s", self._what, exc_info=error)
         return True
@@ -40,5 +38,4 @@ class guard:  # noqa: N801 (used like a keyword)
 
 def faults() -> dict[str, int]:
     """Return how often each step of ours has failed in this process."""
-    with _lock:
-        return dict(_counts)
+    return FAULTS.counts()

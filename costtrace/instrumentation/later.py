@@ -17,6 +17,7 @@ from costtrace.entry import CostEntry
 from costtrace.instrumentation.faults import guard
 from costtrace.instrumentation.known import make_exact
 from costtrace.instrumentation.offload import off_loop
+from costtrace.instrumentation.outgoing import OptionsHook
 from costtrace.instrumentation.raw import MOST_KEPT, body_reader, read_body, watch_body
 from costtrace.instrumentation.stream import is_stream, watch_events
 from costtrace.instrumentation.valuing import valued
@@ -113,7 +114,7 @@ class Findings:
         return valued(self.ledger.prices, entry, reading.parts)
 
 
-class LaterHook:
+class LaterHook(OptionsHook):
     """Stands as the `post_parser` of such a request, which gets its parsed answer."""
 
     def __init__(self, findings: Findings, options: Any) -> None:

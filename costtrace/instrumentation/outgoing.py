@@ -11,6 +11,16 @@ from urllib.parse import urlsplit
 RAW_HEADER = "x-stainless-raw-response"
 
 
+class OptionsHook:
+    """Stands in the options of a request, and stays the same however deep those are copied.
+
+    The clients of Bedrock and Vertex copy them with all that is in them.
+    """
+
+    def __deepcopy__(self, _: object) -> OptionsHook:
+        return self
+
+
 @dataclass(slots=True)
 class Outgoing:
     """One `request` of an SDK client: its arguments, with options of our own to change."""

@@ -64,9 +64,12 @@ class Patch:
         self.is_applied = False
         owner = getattr(module, self.owner)
         try:
-            wrapt.unwrap_object(owner, self.name, self._handle, missing_ok=True)
+            wrapt.unwrap_object(owner, self.name, self._handle)
         except wrapt.WrapperNotOutermostError:
             return  # kept, and silent; `apply` switches it on again
+        except wrapt.WrapperNotFoundError:
+            if not self._was_overwritten(owner):
+                return  # below a plain closure, where nobody can look
         self._handle = self._original = None
 
     def _observe(

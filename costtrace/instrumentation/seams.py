@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import Any
 
+from costtrace.accounting.steps import take
 from costtrace.exceptions import BudgetExceededError, BudgetStoreError, UnknownPriceError
 from costtrace.instrumentation.answer import AnswerHook
-from costtrace.instrumentation.authorize import Steps, Wait, authorization
+from costtrace.instrumentation.authorize import authorization
 from costtrace.instrumentation.begin import Begun, BegunRetrieval, begin, is_ours, warn_bypassed
 from costtrace.instrumentation.faults import guard
-from costtrace.instrumentation.offload import off_loop, pause, pause_async
+from costtrace.instrumentation.offload import off_loop, take_off_loop
 from costtrace.instrumentation.patch import Patch, PatchedModule, Wrapper
 from costtrace.instrumentation.presence import Presence, is_seen
 from costtrace.instrumentation.sockets import SOCKETS
@@ -36,7 +38,7 @@ def request_wrapper(provider: Provider) -> Wrapper:
             return wrapped(*args, **kwargs)
         if isinstance(begun, Begun):
             with _harmless("authorize a call"):
-                _drive(authorization(begun.call, begun.outgoing))
+                take(authorization(begun.call, begun.outgoing))
             begun.hook.install()
         return _send(wrapped, begun, begun.outgoing.args, begun.outgoing.kwargs)
 
@@ -66,7 +68,11 @@ def async_request_wrapper(provider: Provider) -> Wrapper:
             return await wrapped(*args, **kwargs)
         if isinstance(begun, Begun):
             with _harmless("authorize a call"):
-                await _drive_async(authorization(begun.call, begun.outgoing), begun)
+                await take_off_loop(
+                    authorization(begun.call, begun.outgoing),
+                    begun.is_blocking,
+                    partial(begun.call.charges.release, begun.call.call_id),
+                )
             begun.hook.install()
         return await _send_async(wrapped, begun, begun.outgoing.args, begun.outgoing.kwargs)
 
@@ -78,10 +84,13 @@ async def _send_async(
 ) -> Any:
     try:
         returned = await wrapped(*args, **kwargs)
-    except BaseException as error:
+    except GeneratorExit as error:  # the coroutine was closed: nothing can be awaited
         begun.hook.failed(error)
         raise
-    await off_loop(begun.is_blocking, lambda: begun.hook.returned(returned), _nothing)
+    except BaseException as error:
+        await off_loop(begun.is_blocking, partial(begun.hook.failed, error))
+        raise
+    await off_loop(begun.is_blocking, partial(begun.hook.returned, returned))
     return returned
 
 
@@ -216,49 +225,6 @@ def _begin(
     return begin(provider, client, args, kwargs, scope)
 
 
-def _drive(steps: Steps) -> None:
-    """Take the steps of an authorization one after another."""
-    answer: Any = None
-    failure: BaseException | None = None
-    while True:
-        try:
-            step = steps.send(answer) if failure is None else steps.throw(failure)
-        except StopIteration:
-            return
-        answer, failure = None, None
-        try:
-            if isinstance(step, Wait):
-                pause(step.seconds)
-            else:
-                answer = step()
-        except BaseException as error:
-            failure = error
-
-
-async def _drive_async(steps: Steps, begun: Begun) -> None:
-    """Take the steps of an authorization, those that may block in a thread."""
-    answer: Any = None
-    failure: BaseException | None = None
-    is_blocking = begun.call.charges.is_blocking
-
-    def undo(_: object) -> None:
-        begun.call.release()
-
-    while True:
-        try:
-            step = steps.send(answer) if failure is None else steps.throw(failure)
-        except StopIteration:
-            return
-        answer, failure = None, None
-        try:
-            if isinstance(step, Wait):
-                await pause_async(step.seconds)
-            else:
-                answer = await off_loop(is_blocking, step, undo)
-        except BaseException as error:
-            failure = error
-
-
 class _harmless:  # noqa: N801 (used like a keyword)
     """Let refusals through; any other fault of ours is swallowed, and the call goes on."""
 
@@ -274,7 +240,3 @@ class _harmless:  # noqa: N801 (used like a keyword)
         if isinstance(error, REFUSALS):
             return False
         return self._guard.__exit__(kind, error, traceback)
-
-
-def _nothing(_: Any) -> None:
-    return None

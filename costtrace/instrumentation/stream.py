@@ -33,11 +33,13 @@ class Watch(Protocol):
 class WatchedEvents:
     """The events of a sync stream, watched."""
 
-    __slots__ = ("_events", "_watch")
+    __slots__ = ("_events", "_next", "_saw", "_watch")
 
     def __init__(self, events: Iterator[Any], watch: Watch) -> None:
         self._events = events
         self._watch = watch
+        self._next = events.__next__
+        self._saw = watch.saw
 
     def __iter__(self) -> WatchedEvents:
         return self
@@ -45,8 +47,8 @@ class WatchedEvents:
     def __next__(self) -> Any:
         try:
             while True:
-                event = next(self._events)
-                if not self._watch.saw(event):
+                event = self._next()
+                if not self._saw(event):
                     return event
         except StopIteration:
             self._watch.ended()
@@ -62,11 +64,13 @@ class WatchedEvents:
 class AsyncWatchedEvents:
     """The events of an async stream, watched."""
 
-    __slots__ = ("_events", "_watch")
+    __slots__ = ("_events", "_next", "_saw", "_watch")
 
     def __init__(self, events: AsyncIterator[Any], watch: Watch) -> None:
         self._events = events
         self._watch = watch
+        self._next = events.__anext__
+        self._saw = watch.saw
 
     def __aiter__(self) -> AsyncWatchedEvents:
         return self
@@ -74,8 +78,8 @@ class AsyncWatchedEvents:
     async def __anext__(self) -> Any:
         try:
             while True:
-                event = await self._events.__anext__()
-                if not self._watch.saw(event):
+                event = await self._next()
+                if not self._saw(event):
                     return event
         except StopAsyncIteration:
             await self._watch.ended_async()

@@ -68,6 +68,7 @@ class StreamWatch:
         self.call = call
         self.is_raw = is_raw
         self._reader = reader
+        self._see = reader.see
         self._is_stopped = False
         self._rest_id: str | None = None
         self._left_at: Reading | None = None
@@ -78,7 +79,7 @@ class StreamWatch:
 
     @property
     def is_over(self) -> bool:
-        return self.call.is_over
+        return self.call.is_over or self._left_at is not None
 
     def open(self) -> None:
         """Enter it no later than its scope is left."""
@@ -90,9 +91,12 @@ class StreamWatch:
         close_watch(self.call.scope, self)
 
     def saw(self, event: object) -> bool:
-        with guard("read a stream's event"):
-            return self._reader.see(event)
-        return False
+        try:  # `guard` costs as much as reading an event: only for the fault itself
+            return self._see(event)
+        except Exception:
+            with guard("read a stream's event"):
+                raise
+            return False
 
     def ended(self) -> None:
         with guard("settle a stream"):

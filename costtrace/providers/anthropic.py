@@ -22,6 +22,7 @@ from costtrace.providers.base import (
     as_units,
     cap_of,
     count,
+    fields_of,
     get,
     given,
     items,
@@ -132,12 +133,13 @@ class _MessageReader:
         self._text: list[str] = []
 
     def see(self, event: object) -> bool:
-        kind = get(event, "type")
+        fields = fields_of(event)
+        kind = fields.get("type")
         if kind == "content_block_delta":
-            delta = get(event, "delta")
-            for name in ("text", "thinking", "partial_json"):
-                if piece := text_of(get(delta, name)):
-                    self._text.append(piece)
+            delta = fields_of(fields.get("delta"))
+            piece = delta.get("text") or delta.get("thinking") or delta.get("partial_json")
+            if type(piece) is str:
+                self._text.append(piece)
         elif kind == "message_start":
             message = get(event, "message")
             self._model = name_of(get(message, "model"))

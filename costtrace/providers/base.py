@@ -146,10 +146,31 @@ LONGEST_NAME = 300
 def get(thing: object, *names: str) -> Any:
     """Follow `names` through attributes and mapping keys; None where the way ends."""
     for name in names:
-        thing = thing.get(name) if isinstance(thing, dict) else getattr(thing, name, None)
+        thing = thing.get(name) if isinstance(thing, dict) else _attribute(thing, name)
         if thing is None:
             return None
     return thing
+
+
+def _attribute(thing: object, name: str) -> Any:
+    """Return an attribute; what a model has not got is found out without its slow way to say so."""
+    fields = getattr(thing, "__dict__", None)
+    if type(fields) is dict and name in fields:
+        return fields[name]
+    extra = getattr(thing, "__pydantic_extra__", None)
+    return extra.get(name) if type(extra) is dict else getattr(thing, name, None)
+
+
+def fields_of(thing: object) -> dict[str, Any]:
+    """Return the declared fields of a model, or the items of a mapping: quicker than `get`.
+
+    For what is read of every event of a stream; what an SDK's older models do not declare is not
+    among them.
+    """
+    if type(thing) is dict:
+        return thing
+    found = getattr(thing, "__dict__", None)
+    return found if type(found) is dict else {}
 
 
 def count(thing: object, *names: str) -> int:

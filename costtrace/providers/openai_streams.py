@@ -14,6 +14,7 @@ from costtrace.providers.base import (
     Reading,
     Request,
     as_count,
+    fields_of,
     get,
     given,
     items,
@@ -58,23 +59,25 @@ class ChunkReader:
         self._text: list[str] = []
 
     def see(self, event: object) -> bool:
-        choices = get(event, "choices")
-        for choice in choices if isinstance(choices, list) else ():
+        fields = fields_of(event)
+        choices = fields.get("choices")
+        for choice in choices if type(choices) is list else ():
             self._see_choice(choice)
         if self._id is None:
-            self._id = name_of(get(event, "id"))
-            self._model = name_of(get(event, "model")) or self._model
-        if (tier := get(event, "service_tier")) is not None:
-            self._tier = name_of(tier) or self._tier
-        usage = get(event, "usage")
-        if usage is None:
+            self._note_names(event)
+        if fields.get("usage") is None:
             if self._hide_usage:
                 _unset_usage(event)
             return False
-        self._model = name_of(get(event, "model")) or self._model
-        if self._usage_source is None or has_totals(usage):
+        self._note_names(event)
+        if self._usage_source is None or has_totals(fields["usage"]):
             self._usage_source = event
-        return self._hide_usage and not choices
+        return self._hide_usage and choices == []
+
+    def _note_names(self, chunk: object) -> None:
+        self._id = self._id or name_of(get(chunk, "id"))
+        self._model = name_of(get(chunk, "model")) or self._model
+        self._tier = name_of(get(chunk, "service_tier")) or self._tier
 
     def reading(self) -> Reading:
         whole = read_answer(self._request, self._usage_source) if self._usage_source else Reading()
@@ -90,22 +93,22 @@ class ChunkReader:
         )
 
     def _see_choice(self, choice: object) -> None:
-        if get(choice, "finish_reason") is not None:
-            self._finished.add(as_count(get(choice, "index")))
-        delta = get(choice, "delta")
-        piece = get(choice, "text") if delta is None else get(delta, "content")
+        fields = fields_of(choice)
+        if fields.get("finish_reason") is not None:
+            self._finished.add(as_count(fields.get("index")))
+        delta = fields.get("delta")
+        piece = fields.get("text") if delta is None else fields_of(delta).get("content")
         if piece:
-            self._text.extend(filter(None, [text_of(piece)]))
+            if type(piece) is str:
+                self._text.append(piece)
         else:
             self._text.extend(_other_pieces(delta))
 
 
 def _unset_usage(chunk: object) -> None:
     """Make a chunk what it would be without our question: one that has no `usage: null`."""
-    if isinstance(chunk, dict):
-        return
     given_fields = getattr(chunk, "__pydantic_fields_set__", None)
-    if isinstance(given_fields, set):
+    if given_fields is not None and "usage" in given_fields:
         given_fields.discard("usage")
 
 
@@ -136,7 +139,8 @@ class EventReader:
         self._text: list[str] = []
 
     def see(self, event: object) -> bool:
-        kind = text_of(get(event, "type")) or text_of(get(event, "event")) or ""
+        fields = fields_of(event)
+        kind = text_of(fields.get("type")) or text_of(fields.get("event")) or ""
         if kind.endswith(".delta"):
             self._see_delta(kind, event)
             return False
@@ -173,8 +177,9 @@ class EventReader:
     def _see_delta(self, kind: str, event: object) -> None:
         if kind in SOUND:
             return  # base64, which is no text
-        if (piece := get(event, "delta")) is not None:
-            self._text.extend(filter(None, [text_of(piece)]))
+        if (piece := fields_of(event).get("delta")) is not None:
+            if type(piece) is str:
+                self._text.append(piece)
             return
         for part in items(get(event, "data", "delta", "content")):
             self._text.extend(filter(None, [text_of(get(part, "text", "value"))]))

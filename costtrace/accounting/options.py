@@ -1,0 +1,50 @@
+"""The options of a ledger, checked: what is wrong with one is said before anything is made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from costtrace import stores
+from costtrace.instant import to_us
+from costtrace.pricing import PriceTable
+from costtrace.stores.base import Store
+
+
+def checked_clock(clock: Callable[[], datetime] | None) -> Callable[[], datetime]:
+    if clock is None:
+        return _utc_now
+    if not callable(clock):
+        raise TypeError(f"clock must be callable without arguments, not {type(clock).__name__}")
+    to_us(clock(), "the clock's answer")
+    return clock
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def checked_prices(prices: PriceTable | str | os.PathLike[str] | None) -> PriceTable | None:
+    if prices is None or isinstance(prices, PriceTable):
+        return prices
+    if isinstance(prices, (str, os.PathLike)):
+        return PriceTable.load(prices)
+    raise TypeError(f"prices must be a PriceTable or the path of a price file, not {prices!r}")
+
+
+def checked_store(path: str | os.PathLike[str] | None, store: Store | None) -> Store:
+    if path is not None and store is not None:
+        raise ValueError("give path= or store=, not both: path= is short for SQLiteStore(path)")
+    if store is None:
+        return stores.MemoryStore() if path is None else stores.SQLiteStore(path)
+    missing = [name for name in _STORE_METHODS if not callable(getattr(store, name, None))]
+    if missing:
+        raise TypeError(
+            f"store must be one of costtrace.stores or implement its protocol, but a "
+            f"{type(store).__name__} has no {', '.join(missing)}"
+        )
+    return store
+
+
+_STORE_METHODS = ("reserve", "settle", "release", "balance", "entries", "sums", "totals", "close")

@@ -1,0 +1,1 @@
+"""The tests of `tests/instrumentation` on four generations of the two SDKs."""
