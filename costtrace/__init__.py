@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from costtrace.exceptions import CallConflictError as CallConflictError
     from costtrace.exceptions import CosttraceError as CosttraceError
     from costtrace.exceptions import CosttraceWarning as CosttraceWarning
+    from costtrace.exceptions import EvictingStoreWarning as EvictingStoreWarning
     from costtrace.exceptions import InstrumentationWarning as InstrumentationWarning
     from costtrace.exceptions import PriceTableError as PriceTableError
     from costtrace.exceptions import SharedBudgetWarning as SharedBudgetWarning
     from costtrace.exceptions import StalePricesWarning as StalePricesWarning
+    from costtrace.exceptions import StoreResetError as StoreResetError
     from costtrace.exceptions import UncoveredCallWarning as UncoveredCallWarning
     from costtrace.exceptions import UnknownPriceError as UnknownPriceError
     from costtrace.exceptions import UnpricedModelWarning as UnpricedModelWarning
@@ -49,7 +51,9 @@ if TYPE_CHECKING:
     from costtrace.pricing import estimate_cost as estimate_cost
     from costtrace.scopes import HandoffError as HandoffError
     from costtrace.scopes import carry as carry
+    from costtrace.stores import DBAPIStore as DBAPIStore
     from costtrace.stores import MemoryStore as MemoryStore
+    from costtrace.stores import RedisStore as RedisStore
     from costtrace.stores import SQLiteStore as SQLiteStore
     from costtrace.tokens import TokenCount as TokenCount
     from costtrace.tokens import count_message_tokens as count_message_tokens
@@ -80,10 +84,12 @@ _HOMES = {  # module -> the public names that live there
         "CallConflictError",
         "CosttraceError",
         "CosttraceWarning",
+        "EvictingStoreWarning",
         "InstrumentationWarning",
         "PriceTableError",
         "SharedBudgetWarning",
         "StalePricesWarning",
+        "StoreResetError",
         "UncoveredCallWarning",
         "UnknownPriceError",
         "UnpricedModelWarning",
@@ -91,13 +97,13 @@ _HOMES = {  # module -> the public names that live there
     "instrumentation": ("instrument", "uninstrument"),
     "pricing": ("PriceTable", "estimate_cost"),
     "scopes": ("HandoffError", "carry"),
-    "stores": ("MemoryStore", "SQLiteStore"),
+    "stores": ("DBAPIStore", "MemoryStore", "RedisStore", "SQLiteStore"),
     "tokens": ("TokenCount", "count_message_tokens", "count_tokens", "trim_messages"),
     "usage": ("Usage",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["active", "ledger", *_HOME_OF]  # noqa: PLE0604
+__all__ = ["active", "ledger", *_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:

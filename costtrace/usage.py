@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from operator import attrgetter
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,10 @@ class Usage:
     """Characters of text, where speech is priced by them."""
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            count = getattr(self, name)
+        counts = _all_counts(self)
+        if set(map(type, counts)) == _INT and min(counts) >= 0:
+            return
+        for name, count in zip(_COUNTS, counts, strict=True):
             if type(count) is not int:
                 object.__setattr__(self, name, _plain_int(name, count))
             if count < 0:
@@ -64,3 +67,5 @@ def _plain_int(name: str, count: object) -> int:
 
 
 _COUNTS = tuple(field.name for field in fields(Usage))
+_all_counts = attrgetter(*_COUNTS)
+_INT = {int}

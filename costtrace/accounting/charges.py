@@ -43,11 +43,11 @@ class Charges:
         """Whose limits may refuse the call."""
         self.wait_s = max([one.wait_s for one in self.hard], default=0.0)
         """For how many seconds the call may wait for others to give back."""
-        self.covers_retries = any([one.cover_retries for one in self.hard])
+        self.covers_retries = any(one.cover_retries for one in self.hard)
         """Whether the attempts that an SDK may make are to be held for."""
-        self.bounds_each_call = any([one.per_call_pico is not None for one in self.hard])
+        self.bounds_each_call = any(one.per_call_pico is not None for one in self.hard)
         """Whether a budget bounds one call, whatever is left."""
-        self.is_observed = any([one.is_observed for one in self.terms])
+        self.is_observed = any(one.is_observed for one in self.terms)
         """Whether a budget wants to know what it would have refused."""
         self._held: CostEntry | None = None
         self._process = ""

@@ -36,7 +36,16 @@ CLAUDE_TOOL = {
     "description": "Tell the weather of a city.",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
 }
-KINDS = ("capped", "uncapped", "streamed", "several", "tools", "responses", "claude", "claude_stream")
+KINDS = (
+    "capped",
+    "uncapped",
+    "streamed",
+    "several",
+    "tools",
+    "responses",
+    "claude",
+    "claude_stream",
+)
 GATE_AFTER = 6
 
 
@@ -82,13 +91,16 @@ def options(kind: str, prompt: str) -> dict[str, Any]:
     if kind == "responses":
         return {"model": "gpt-4o-mini", "input": prompt, "max_output_tokens": 64}
     asked["model"] = "gpt-4o-mini"
-    return asked | {
-        "capped": {"max_tokens": 50},
-        "uncapped": {},
-        "streamed": {"max_completion_tokens": 64, "stream": True},
-        "several": {"max_tokens": 30, "n": 3},
-        "tools": {"max_tokens": 40, "tools": [TOOL]},
-    }[kind]
+    return (
+        asked
+        | {
+            "capped": {"max_tokens": 50},
+            "uncapped": {},
+            "streamed": {"max_completion_tokens": 64, "stream": True},
+            "several": {"max_tokens": 30, "n": 3},
+            "tools": {"max_tokens": 40, "tools": [TOOL]},
+        }[kind]
+    )
 
 
 def create(clients: Any, kind: str) -> Callable[..., Any]:

@@ -81,13 +81,15 @@ def test_a_task_cancelled_while_it_reserves_holds_nothing(
     """The reservation ends in its thread after its task is gone, and is given back there."""
     if not store.is_blocking:
         pytest.skip("a store in memory answers before anybody can cancel")
-    is_in, go_on = threading.Event(), threading.Event()
+    is_in, go_on, is_released = threading.Event(), threading.Event(), threading.Event()
 
     def wait() -> None:
         is_in.set()
         go_on.wait(10)
 
-    store.before["reserve"] = wait
+    is_held = threading.Event()
+    store.before["reserve"], store.after["reserve"] = wait, is_held.set
+    store.after["release"] = is_released.set
     b = budget("alice", 1, ledger=failing)
 
     async def main() -> None:
@@ -96,12 +98,14 @@ def test_a_task_cancelled_while_it_reserves_holds_nothing(
             while not is_in.is_set():
                 await asyncio.sleep(0.001)
             task.cancel()
-            await asyncio.sleep(0.01)
+            while not is_released.is_set():  # before there is anything to be given back
+                await asyncio.sleep(0.001)
             go_on.set()
             with pytest.raises(asyncio.CancelledError):
                 await task
 
     asyncio.run(main())
+    assert is_held.wait(10)
     for _ in range(1000):
         if b.reserved_usd == 0:
             break

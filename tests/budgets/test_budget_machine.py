@@ -14,14 +14,19 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from costtrace import BudgetExceededError, CostLedger, MemoryStore, SQLiteStore, budget
 from costtrace.money import to_pico
 
 SETTINGS = settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=30,
     deadline=None,
     database=None,
@@ -89,8 +94,12 @@ class BudgetMachine(RuleBasedStateMachine):
             try:
                 hold = self.budgets[own].authorize(amount)
             except BudgetExceededError as error:
+                refused = error
+            else:
+                refused = None
+            if refused is not None:
                 assert not fits
-                assert error.spent_usd + error.reserved_usd + amount > (error.limit_usd or 0)
+                assert refused.spent_usd + refused.reserved_usd + amount > (refused.limit_usd or 0)
                 assert {one: (one.spent_usd, one.reserved_usd) for one in self.budgets} == before
                 return
         assert fits

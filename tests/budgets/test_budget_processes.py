@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from datetime import datetime, timezone
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import budget_storm as storm
@@ -73,7 +74,7 @@ def test_nothing_is_lost_when_a_window_ends(path: Path):
     with CostLedger(path=path) as ledger:
         spent = [
             ledger.store.balance("user:alice", Span(int(a * 1e6), int(b * 1e6))).spent_pico
-            for a, b in zip(days, days[1:], strict=False)
+            for a, b in pairwise(days)
         ]
         assert spent == [8 * 20 * 10**9, 8 * 20 * 10**9]
         assert ledger.verify() == []

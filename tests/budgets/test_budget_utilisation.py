@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
-import budget_storm as storm
 import pytest
 
 from costtrace import BudgetExceededError, CostLedger, budget
@@ -70,9 +69,7 @@ def test_exactly_what_fits_is_sent_from_threads(
     assert (sent, b.spent_usd, b.reserved_usd) == (20, b.limit_usd, 0)
 
 
-def test_exactly_what_fits_is_sent_from_tasks(
-    provider: LoopbackProvider, any_ledger: CostLedger
-):
+def test_exactly_what_fits_is_sent_from_tasks(provider: LoopbackProvider, any_ledger: CostLedger):
     """Waiting does not hold up the loop that the others run on."""
     b = budget("alice", EMBEDDING * 20, wait=30, ledger=any_ledger)
 
