@@ -121,7 +121,7 @@ class AnswerHook(OptionsHook):
     def _settle(self, reading: Reading, status: Status = "ok") -> None:
         call = self.call
         if len(self._answers) > 1 and not call.request.is_stream:
-            reading = self._with_unread_answers(reading)
+            reading = self._with_rejected_answers(reading)
         if reading.is_pending:
             call.settle_pending(reading)
             remember(call)
@@ -139,11 +139,8 @@ class AnswerHook(OptionsHook):
     def _see_whole(self, answer: Any) -> None:
         call = self.call
         reading = call.provider.read(call.request, answer)
-        earlier = call.reading
-        if earlier is not None:
-            if earlier.response_id == reading.response_id:
-                return  # the same one, parsed again
-            reading = self._after(earlier, reading)
+        if call.reading is not None and call.reading.response_id == reading.response_id:
+            return  # the same one, parsed again
         call.reading = reading
         if self._has_returned:  # a raw response, parsed by its caller
             self._settle(reading)
@@ -166,8 +163,8 @@ class AnswerHook(OptionsHook):
         watch_body(http, watch)
         watch.open()
 
-    def _with_unread_answers(self, reading: Reading) -> Reading:
-        """Add the answers that a middleware rejected without parsing them."""
+    def _with_rejected_answers(self, reading: Reading) -> Reading:
+        """Add the answers that a middleware rejected before this one: they were billed too."""
         call = self.call
         seen = {reading.response_id, *(part.response_id for part in reading.parts)}
         for response in self._answers[:-1]:

@@ -79,15 +79,12 @@ def is_ours(options: Any) -> bool:
     return isinstance(getattr(options, "post_parser", None), (AnswerHook, LaterHook))
 
 
-def warn_bypassed(provider: Provider, call: Call) -> None:
+def warn_unlimited(call: Call, why: str) -> None:
     """Warn, once, that a limit cannot hold calls which are seen only when they are answered."""
     if any(terms.is_hard for terms in call.charges.terms):
-        _warn(
-            (provider.name, "bypassed"),
-            f"another tool has replaced request() of a client of the {provider.name} SDK: its "
-            "calls are entered, but not held to their budgets",
-            InstrumentationWarning,
-        )
+        sdk = call.provider.name
+        text = f"{why} of the {sdk} SDK are entered, but not held to their budgets"
+        _warn((sdk, why), text, InstrumentationWarning)
 
 
 def warn_uncovered(sdk: str, path: str) -> None:
@@ -119,4 +116,5 @@ def _retrieval(provider: Provider, outgoing: Outgoing) -> Retrieval | None:
 def _warn(key: tuple[str, str], text: str, category: type[Warning]) -> None:
     if key not in _warned:
         _warned.add(key)
-        warnings.warn(text, category, stacklevel=2)
+        with guard("warn"):  # where warnings are errors, the call is entered all the same
+            warnings.warn(text, category, stacklevel=2)

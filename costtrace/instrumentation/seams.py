@@ -16,7 +16,7 @@ from costtrace.accounting.steps import take
 from costtrace.exceptions import BudgetExceededError, BudgetStoreError, UnknownPriceError
 from costtrace.instrumentation.answer import AnswerHook
 from costtrace.instrumentation.authorize import authorization
-from costtrace.instrumentation.begin import Begun, BegunRetrieval, begin, is_ours, warn_bypassed
+from costtrace.instrumentation.begin import Begun, BegunRetrieval, begin, is_ours, warn_unlimited
 from costtrace.instrumentation.faults import guard
 from costtrace.instrumentation.offload import off_loop, take_off_loop
 from costtrace.instrumentation.patch import Patch, PatchedModule, Wrapper
@@ -27,6 +27,9 @@ from costtrace.scopes import active, current, pin, register, unpin
 
 REFUSALS = (BudgetExceededError, UnknownPriceError, BudgetStoreError)
 """The only errors of ours that reach a caller, before anything is sent."""
+
+
+BYPASSED = "calls through a request() that another tool has put in the place of that"
 
 
 def request_wrapper(provider: Provider) -> Wrapper:
@@ -136,7 +139,7 @@ def _see_answer(
             if isinstance(begun, Begun):
                 begun.hook.install_late()
                 begun.hook.answered(response, kwargs.get("retries_taken"))
-                warn_bypassed(provider, begun.call)
+                warn_unlimited(begun.call, BYPASSED)
             return begun
         if isinstance(options.post_parser, AnswerHook):
             options.post_parser.answered(response, kwargs.get("retries_taken"))

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from costtrace.instrumentation.begin import warn_uncovered
+from costtrace.instrumentation.begin import warn_uncovered, warn_unlimited
 from costtrace.instrumentation.call import Call
 from costtrace.instrumentation.faults import guard
 from costtrace.instrumentation.patch import Patch, PatchedModule, Wrapper
@@ -94,9 +94,9 @@ class Session:
         body, self._asked = self._asked, {}
         model = name_of(get(event, "response", "model")) or name_of(body.get("model"))
         request = self._request(operation, model or self._model, body)
-        watch = StreamWatch(
-            Call(_provider, request, scope), _provider.reader(request, hide_usage=False)
-        )
+        call = Call(_provider, request, scope)
+        warn_unlimited(call, "sessions over WebSockets")
+        watch = StreamWatch(call, _provider.reader(request, hide_usage=False))
         watch.open()
         return watch
 

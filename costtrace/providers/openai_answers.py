@@ -62,6 +62,10 @@ def _usage(request: Request, answer: object) -> Usage | None:
     if not has_totals(usage):
         return None
     counted = _token_counts(usage)
+    if operation == "images" and get(usage, "output_tokens_details") is None:
+        counted = replace(
+            counted, image_output_tokens=counted.output_tokens
+        )  # nothing else is made
     return replace(counted, **_tool_calls(request, answer)) if operation == "responses" else counted
 
 

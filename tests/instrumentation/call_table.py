@@ -56,7 +56,8 @@ class CallCase:
     model: str
     cost: Decimal | None
     sdk: str = "openai"
-    usage: Usage = TOKENS
+    usage: Usage | None = TOKENS
+    """None where the answer never tells it, so that it is counted here."""
     reply: Reply = HUNDRED
     is_sse: bool = False
     """Whether it also streams, with `stream=True`."""
@@ -200,6 +201,17 @@ CALLS = (
         "sora-2",
         Decimal("0.4"),  # 0.10 a second
         usage=Usage(seconds=4),
+    ),
+    CallCase(
+        "completions.create",
+        lambda: {"model": "claude-2.1", "prompt": "Hi", "max_tokens_to_sample": 99},
+        "completions",
+        "claude-2.1",
+        None,
+        "anthropic",
+        usage=None,
+        is_sse=True,
+        variant="of Anthropic",
     ),
     CallCase(
         "messages.create", _claude(), "messages", CLAUDE, CLAUDE_COST, "anthropic", is_sse=True
@@ -428,8 +440,10 @@ def cells() -> list[tuple[CallCase, str]]:
 
 
 def is_counted_here(case: CallCase, shape: str) -> bool:
-    """Whether a stream brings no usage, since nobody may change what a raw response sends."""
-    return shape in RAW_STREAM_SHAPES and case.operation in ("chat", "completions")
+    """Whether an answer has no usage: a raw stream must not be asked, and some never tell it."""
+    return case.usage is None or (
+        shape in RAW_STREAM_SHAPES and case.operation in ("chat", "completions")
+    )
 
 
 _ID = re.compile(r"(chatcmpl-|cmpl-|resp_|msg_|rs_|run_|thread_|batch_|video_|cmp_|compl_)\w+")

@@ -110,6 +110,7 @@ def test_extra_body_is_obeyed(openai_client: Any, provider: LoopbackProvider, le
     assert sent["stream_options"] == {"a": 1, "include_usage": True}
     (entry,) = ledger.entries
     assert (entry.model, entry.service_tier, entry.grade) == ("gpt-4o", "priority", "reported")
+    assert entry.request_model == "gpt-4o"  # what was reserved for
 
 
 def test_usage_refused_by_the_caller_is_counted(

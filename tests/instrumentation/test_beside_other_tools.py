@@ -19,7 +19,7 @@ import openai
 import pytest
 from openai._base_client import AsyncAPIClient, SyncAPIClient
 
-from costtrace import CostLedger, InstrumentationWarning, budget
+from costtrace import BudgetExceededError, CostLedger, InstrumentationWarning, budget
 from costtrace.instrumentation import begin
 from costtrace.instrumentation.patch import Patch, PatchedModule
 from costtrace.testing import LoopbackProvider, Reply
@@ -110,6 +110,13 @@ def test_a_tool_that_puts_back_the_original_does_not_blind_us_for_ever(
     assert len(ledger.entries) == 1
     assert vars(SyncAPIClient)["request"] is original
 
+    with budget("alice", 1, ledger=ledger):
+        ForeignTool().apply()  # on top of ours when the scope is left
+    SyncAPIClient.request = original  # type: ignore[method-assign]
+    with budget("alice", 0, ledger=ledger), pytest.raises(BudgetExceededError):
+        chat(openai_client)
+    assert vars(SyncAPIClient)["request"] is original
+
 
 def replaced(client: Any) -> Any:
     """Replace `request` of one client before any scope, as some tools do."""
@@ -153,7 +160,7 @@ def test_a_limit_that_cannot_hold_such_a_client_says_so(
     monkeypatch.setattr(begin, "_warned", set())
     client = replaced(provider.openai(max_retries=0))
     with budget("alice", 0, ledger=ledger) as b:
-        with pytest.warns(InstrumentationWarning, match=r"replaced request\(\)"):
+        with pytest.warns(InstrumentationWarning, match=r"request\(\) that another tool"):
             chat(client)
         chat(client)
         assert b.spent_usd == 2 * GPT

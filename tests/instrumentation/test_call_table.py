@@ -59,9 +59,9 @@ def test_a_call_is_one_exact_entry(
     assert entry.streamed is ("stream" in shape.replace("streaming .", ""))
     if is_counted_here(case, shape):
         assert entry.grade == "estimated"
-        assert 0 < entry.completion_tokens <= 25
+        assert 0 < entry.completion_tokens <= 30
         assert 0 < entry.prompt_tokens <= 30
-        assert entry.cost_usd
+        assert entry.cost_usd or case.cost is None
     else:
         assert entry.usage == case.usage
         grade = "unpriced" if case.cost is None else "reported"

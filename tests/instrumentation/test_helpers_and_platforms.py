@@ -139,6 +139,30 @@ def test_free_calls_are_not_recorded(openai_client: Any, anthropic_client: Any, 
     assert len(ledger.entries) == 0
 
 
+def test_streams_of_sound_and_pictures_end_with_their_usage(openai_client: Any, ledger: CostLedger):
+    """Images, transcripts and speech, each as events; speech only as raw bytes."""
+    with budget("alice", ledger=ledger):
+        list(
+            openai_client.images.generate(
+                model="gpt-image-1", prompt="A cat", stream=True, partial_images=2
+            )
+        )
+        list(
+            openai_client.audio.transcriptions.create(
+                model="gpt-4o-transcribe", file=("a.wav", b"RIFF"), stream=True
+            )
+        )
+        with openai_client.audio.speech.with_streaming_response.create(
+            model="gpt-4o-mini-tts", voice="alloy", input="Hi", stream_format="sse"
+        ) as response:
+            response.read()
+    images, transcript, speech = ledger.entries
+    assert (images.operation, images.usage.image_output_tokens) == ("images", 20)
+    assert (transcript.operation, transcript.usage.audio_input_tokens) == ("transcriptions", 100)
+    assert (speech.operation, speech.completion_tokens) == ("speech", 20)
+    assert {(e.status, e.grade) for e in ledger.entries} == {("ok", "reported")}
+
+
 # Platforms
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from costtrace import CostLedger, budget
+from costtrace import CostLedger, InstrumentationWarning, budget
+from costtrace.instrumentation import begin
 from costtrace.testing import LoopbackProvider, Reply
 from costtrace.usage import Usage
 
@@ -38,7 +39,7 @@ def test_each_turn_of_a_responses_session_is_an_entry(
     provider: LoopbackProvider, any_ledger: CostLedger
 ):
     """Two turns, two entries, each with its own usage."""
-    with budget("alice", 1, ledger=any_ledger), client_of(provider).responses.connect() as session:
+    with budget("alice", ledger=any_ledger), client_of(provider).responses.connect() as session:
         for _ in range(2):
             session.response.create(model="gpt-4o-mini", input="Hi")
             until(session, "response.completed")
@@ -136,7 +137,7 @@ def test_async_sessions_are_seen(provider: LoopbackProvider, any_ledger: CostLed
     async def main() -> None:
         url = provider.openai_url.replace("http", "ws")
         async with provider.async_openai(websocket_base_url=url) as client:
-            with budget("alice", 1, ledger=any_ledger):
+            with budget("alice", ledger=any_ledger):
                 async with client.responses.connect() as session:
                     await session.response.create(model="gpt-4o-mini", input="Hi")
                     while (await session.recv()).type != "response.completed":
@@ -149,6 +150,18 @@ def test_async_sessions_are_seen(provider: LoopbackProvider, any_ledger: CostLed
 
     asyncio.run(main())
     assert [e.cost_usd for e in any_ledger.entries] == [GPT, REALTIME]
+
+
+def test_a_limit_that_cannot_hold_a_session_says_so(
+    provider: LoopbackProvider, ledger: CostLedger, monkeypatch: pytest.MonkeyPatch
+):
+    """Its responses are entered when they come, and cannot be refused."""
+    monkeypatch.setattr(begin, "_warned", set())
+    with budget("alice", 1, ledger=ledger) as b, client_of(provider).responses.connect() as session:
+        session.response.create(model="gpt-4o-mini", input="Hi")
+        with pytest.warns(InstrumentationWarning, match="sessions over WebSockets"):
+            until(session, "response.completed")
+    assert b.spent_usd == GPT
 
 
 def test_outside_a_scope_nothing_is_entered(provider: LoopbackProvider, ledger: CostLedger):

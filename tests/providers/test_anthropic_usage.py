@@ -229,3 +229,5 @@ def test_sentinels_and_iterators_in_a_body_are_left_alone():
     found = request(messages=messages, speed=Omit(), tools=Omit(), stream=Omit())
     assert (found.tier, found.is_stream, found.cache_lifetimes) == ("standard", False, None)
     assert len(list(messages)) == 1
+    unset = request(messages=[], cache_control=Omit(), mcp_servers=Omit())
+    assert (unset.cache_lifetimes, unset.has_hosted_tools) == ((), False)

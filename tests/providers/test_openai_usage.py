@@ -100,7 +100,7 @@ def test_a_drawing_made_beside_an_image_is_another_models_work():
     reading = read(
         {"input_tokens": 1, "output_tokens": 2}, "/images/generations", svg_usage=drawing
     )
-    assert reading.usage == Usage(input_tokens=1, output_tokens=2)
+    assert reading.usage == Usage(input_tokens=1, output_tokens=2, image_output_tokens=2)
     assert reading.parts == (Part("gpt-5-mini", Usage(input_tokens=3, output_tokens=4)),)
 
 
