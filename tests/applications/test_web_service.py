@@ -93,9 +93,7 @@ async def requests(address: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_every_entry_stands_under_its_user(
-    server: str, provider: LoopbackProvider, tmp_path: Path
-):
+def test_every_entry_stands_under_its_user(server: str, provider: LoopbackProvider, tmp_path: Path):
     """Sync and async endpoints, background tasks and streams, many users at once, one file."""
     pytest.importorskip(server)
     path = tmp_path / "costs.db"

@@ -1,0 +1,278 @@
+"""PostgreSQL and Redis for the tests, started when first needed, in folders of their own.
+
+A machine without the programs skips what needs them; with COSTTRACE_TESTS_NO_SKIP=1 it fails.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+START_WITHIN_S = 30.0
+TABLES = (
+    *("label", "owner", "payers", "hold", "entry"),
+    *("total", "minute", "balance", "alert", "budget"),
+)
+
+
+def missing(what: str) -> Any:
+    """Skip, or fail where nothing may be skipped."""
+    if os.environ.get("COSTTRACE_TESTS_NO_SKIP") == "1":
+        pytest.fail(f"{what} is not installed, and COSTTRACE_TESTS_NO_SKIP=1")
+    pytest.skip(f"{what} is not installed")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = START_WITHIN_S) -> None:
+    """Look again and again; fail when it is not so in time."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+class Server:
+    """A server process in a folder of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"costtrace-{name}-"))
+        self.process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.remove)
+
+    def remove(self) -> None:
+        """Stop it for good."""
+        with suppress(Exception):
+            self.resume()
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def pids(self) -> list[int]:
+        """The server's process and its children."""
+        assert self.process is not None
+        found = [self.process.pid]
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                if int(stat.read_text().rpartition(")")[2].split()[1]) == self.process.pid:
+                    found.append(int(stat.parent.name))
+        return found
+
+    def signal(self, number: int) -> None:
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def pause(self) -> None:
+        """Stop it in its tracks: connections stay open and nobody answers."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.signal(signal.SIGCONT)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A stretch in which it does not answer."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
+
+    def kill(self) -> None:
+        """End it without any notice."""
+        if self.process is not None:
+            self.signal(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+class PostgresServer(Server):
+    """PostgreSQL of the newest version that is installed."""
+
+    def __init__(self, *settings: str) -> None:
+        super().__init__("postgres")
+        self.programs = max(
+            Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name)
+        )
+        self.settings = settings
+        self.account: dict[str, Any] = {}
+        if os.geteuid() == 0:  # it refuses to run as root
+            self.account = {"user": "postgres", "group": "postgres", "extra_groups": []}
+            shutil.chown(self.folder, "postgres", "postgres")
+        self.data = self.folder / "data"
+        made = [self.programs / "initdb", "-D", self.data, "-A", "trust", "-U", "costtrace"]
+        subprocess.run(
+            [*made, "-E", "UTF8", "--locale=C", "--no-sync"],
+            check=True,
+            capture_output=True,
+            cwd=self.folder,
+            **self.account,
+        )
+
+    @property
+    def dsn(self) -> str:
+        return f"host=127.0.0.1 port={self.port} user=costtrace dbname=postgres"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    self.programs / "postgres",
+                    *("-D", self.data, "-p", str(self.port), "-k", ""),
+                    *(part for setting in self.settings for part in ("-c", setting)),
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                cwd=self.folder,
+                **self.account,
+            )
+        wait_until(self.is_ready)
+
+    def is_ready(self) -> bool:
+        import psycopg
+
+        try:
+            self.execute("SELECT 1")
+        except psycopg.Error:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End all of it at once, as a crash does; started again it recovers."""
+        super().kill()
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def connect(self) -> Any:
+        """A connection by psycopg."""
+        import psycopg
+
+        return psycopg.connect(self.dsn)
+
+    def execute(self, *statements: str) -> list[Any]:
+        """Execute statements; return the rows of the last one."""
+        import psycopg
+
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.cursor()
+            for statement in statements:
+                cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def empty(self, schema: str) -> None:
+        """Make a ledger that may exist already an empty one."""
+        if self.execute(f"SELECT to_regclass('{schema}.budget')")[0][0] is None:
+            return
+        self.execute(
+            *(f"DELETE FROM {schema}.{table}" for table in TABLES),
+            f"DELETE FROM {schema}.meta WHERE name = 'pruned_before_us'",
+        )
+
+    def drop(self, schema: str) -> None:
+        self.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
+class RedisServer(Server):
+    """Redis; it forgets everything when it ends, unless it is told to keep a log."""
+
+    def __init__(self, *settings: str) -> None:
+        super().__init__("redis")
+        self.settings = settings
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.process = subprocess.Popen(
+            [
+                "redis-server",
+                *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
+                *("--dir", self.folder, *self.settings),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(self.is_ready)
+
+    def is_ready(self) -> bool:
+        import redis
+
+        try:
+            return bool(self.client(retry=None).ping())
+        except redis.RedisError:
+            return False
+
+    def client(self, **options: Any) -> Any:
+        """A client by redis-py."""
+        import redis
+
+        return redis.Redis(host="127.0.0.1", port=self.port, **options)
+
+
+@lru_cache(maxsize=1)
+def started_postgres() -> PostgresServer:
+    """The PostgreSQL of this test run; no power will fail, so it need not wait for the disk."""
+    server = PostgresServer("fsync=off", "full_page_writes=off", "max_connections=200")
+    server.start()
+    return server
+
+
+@lru_cache(maxsize=1)
+def started_redis() -> RedisServer:
+    """The Redis of this test run."""
+    server = RedisServer()
+    server.start()
+    return server
+
+
+def check_postgres() -> None:
+    """Skip where PostgreSQL or its driver is missing."""
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
+        missing("PostgreSQL")
+    check_package("psycopg")
+
+
+def check_redis() -> None:
+    """Skip where Redis or its client is missing."""
+    if shutil.which("redis-server") is None:
+        missing("redis-server")
+    check_package("redis")
+
+
+def check_package(name: str) -> None:
+    """Skip where a package is missing."""
+    try:
+        __import__(name)
+    except ImportError:
+        missing(f"the package {name}")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> PostgresServer:
+    """A PostgreSQL server."""
+    check_postgres()
+    return started_postgres()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> RedisServer:
+    """A Redis server."""
+    check_redis()
+    return started_redis()
