@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from costtrace.api import budget as budget
     from costtrace.api import compare_models as compare_models
     from costtrace.api import estimate as estimate
+    from costtrace.api import headers as headers
+    from costtrace.api import resume as resume
     from costtrace.api import tracked as tracked
     from costtrace.entry import Alert as Alert
     from costtrace.entry import CostEntry as CostEntry
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from costtrace.exceptions import CosttraceError as CosttraceError
     from costtrace.exceptions import CosttraceWarning as CosttraceWarning
     from costtrace.exceptions import EvictingStoreWarning as EvictingStoreWarning
+    from costtrace.exceptions import HandoffError as HandoffError
     from costtrace.exceptions import InstrumentationWarning as InstrumentationWarning
     from costtrace.exceptions import PriceTableError as PriceTableError
     from costtrace.exceptions import SharedBudgetWarning as SharedBudgetWarning
@@ -49,7 +52,6 @@ if TYPE_CHECKING:
     from costtrace.instrumentation import uninstrument as uninstrument
     from costtrace.pricing import PriceTable as PriceTable
     from costtrace.pricing import estimate_cost as estimate_cost
-    from costtrace.scopes import HandoffError as HandoffError
     from costtrace.scopes import carry as carry
     from costtrace.stores import DBAPIStore as DBAPIStore
     from costtrace.stores import MemoryStore as MemoryStore
@@ -75,6 +77,8 @@ _HOMES = {  # module -> the public names that live there
         "budget",
         "compare_models",
         "estimate",
+        "headers",
+        "resume",
         "tracked",
     ),
     "entry": ("Alert", "CostEntry", "Total"),
@@ -85,6 +89,7 @@ _HOMES = {  # module -> the public names that live there
         "CosttraceError",
         "CosttraceWarning",
         "EvictingStoreWarning",
+        "HandoffError",
         "InstrumentationWarning",
         "PriceTableError",
         "SharedBudgetWarning",
@@ -96,7 +101,7 @@ _HOMES = {  # module -> the public names that live there
     ),
     "instrumentation": ("instrument", "uninstrument"),
     "pricing": ("PriceTable", "estimate_cost"),
-    "scopes": ("HandoffError", "carry"),
+    "scopes": ("carry",),
     "stores": ("DBAPIStore", "MemoryStore", "RedisStore", "SQLiteStore"),
     "tokens": ("TokenCount", "count_message_tokens", "count_tokens", "trim_messages"),
     "usage": ("Usage",),

@@ -7,6 +7,7 @@ CosttraceError
         StoreResetError     ... or it has lost its memory
     PriceTableError         a price file or table is wrong (also a ValueError)
     CallConflictError       a call id was used again for something else
+    HandoffError            a scope from another process is refused (also a ValueError)
 CosttraceWarning
     UnpricedModelWarning    a model without a known price was used; its cost is None
     UncoveredCallWarning    a billable call passed that costtrace does not understand
@@ -131,6 +132,10 @@ class PriceTableError(CosttraceError, ValueError):
 
 class CallConflictError(CosttraceError):
     """A call id was used again for a call that differs, or that is already settled."""
+
+
+class HandoffError(CosttraceError, ValueError):
+    """A scope that another process handed over was altered, has expired, or has another secret."""
 
 
 class CosttraceWarning(UserWarning):

@@ -1,14 +1,23 @@
-"""The ledger and its budgets: what was spent, by whom, and what may still be."""
+"""The ledger and its budgets: what was spent, by whom, and what may still be.
 
-from costtrace.accounting.advice import Advice, advise
-from costtrace.accounting.asking import Entries
-from costtrace.accounting.default import configure, default_ledger
-from costtrace.accounting.health import Health
-from costtrace.accounting.ledger import CostLedger
-from costtrace.accounting.open_budget import OpenBudget
-from costtrace.accounting.terms import BudgetTerms
-from costtrace.accounting.tightness import Tightness
-from costtrace.accounting.window import Window
+Each part is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from costtrace.accounting.advice import Advice, advise
+    from costtrace.accounting.asking import Entries
+    from costtrace.accounting.default import configure, default_ledger
+    from costtrace.accounting.health import Health
+    from costtrace.accounting.ledger import CostLedger
+    from costtrace.accounting.open_budget import OpenBudget
+    from costtrace.accounting.terms import BudgetTerms
+    from costtrace.accounting.tightness import Tightness
+    from costtrace.accounting.window import Window
 
 __all__ = [
     "Advice",
@@ -23,3 +32,29 @@ __all__ = [
     "configure",
     "default_ledger",
 ]
+
+_MODULES = {
+    "Advice": "advice",
+    "BudgetTerms": "terms",
+    "CostLedger": "ledger",
+    "Entries": "asking",
+    "Health": "health",
+    "OpenBudget": "open_budget",
+    "Tightness": "tightness",
+    "Window": "window",
+    "advise": "advice",
+    "configure": "default",
+    "default_ledger": "default",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

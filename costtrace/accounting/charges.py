@@ -9,9 +9,9 @@ from functools import partial
 from costtrace.accounting.headroom import Headroom
 from costtrace.accounting.ledger import CostLedger
 from costtrace.accounting.open_budget import OpenBudget
+from costtrace.accounting.payers import payers_of
 from costtrace.accounting.refusals import Refused, too_dear
 from costtrace.accounting.steps import Steps
-from costtrace.accounting.terms import BudgetTerms
 from costtrace.entry import CostEntry
 from costtrace.exceptions import BudgetExceededError
 from costtrace.money import Picodollars
@@ -27,38 +27,30 @@ class Charges:
     """
 
     def __init__(self, home: CostLedger, budgets: Sequence[OpenBudget]) -> None:
-        grouped: dict[int, tuple[CostLedger, list[BudgetTerms]]] = {id(home): (home, [])}
-        for ledger, terms in budgets:
-            grouped.setdefault(id(ledger), (ledger, []))[1].append(terms)
+        payers = payers_of(home, budgets)
         self.home = home
-        self.groups = tuple((ledger, tuple(terms)) for ledger, terms in grouped.values())
-        self.terms = tuple(
-            [ledger.postings.own for ledger, _ in self.groups]
-            + [one for _, several in self.groups for one in several]
-        )
+        self.groups = ((home, payers.at_home), *payers.others)
+        self.terms = payers.terms
         """The terms of every budget, the ledgers' own included."""
-        self.hard = tuple(one for one in self.terms if one.is_hard)
+        self.hard = payers.hard
         """Those that a call may be refused for."""
-        self.owners = tuple([one.owner for one in self.hard if one.has_limit])
+        self.owners = payers.owners
         """Whose limits may refuse the call."""
-        self.wait_s = max([one.wait_s for one in self.hard], default=0.0)
+        self.wait_s = payers.wait_s
         """For how many seconds the call may wait for others to give back."""
-        self.covers_retries = any(one.cover_retries for one in self.hard)
+        self.covers_retries = payers.covers_retries
         """Whether the attempts that an SDK may make are to be held for."""
-        self.bounds_each_call = any(one.per_call_pico is not None for one in self.hard)
+        self.bounds_each_call = payers.bounds_each_call
         """Whether a budget bounds one call, whatever is left."""
-        self.is_observed = any(one.is_observed for one in self.terms)
+        self.is_observed = payers.is_observed
         """Whether a budget wants to know what it would have refused."""
+        self.is_blocking = payers.is_blocking
+        """Whether entering the call may wait for a disk or a network."""
         self._held: CostEntry | None = None
         self._process = ""
         self._reserved: CostEntry | None = None
         self._lines: dict[str, Picodollars] = {}
         self._over_pico: Picodollars = 0
-
-    @property
-    def is_blocking(self) -> bool:
-        """Whether entering the call may wait for a disk or a network."""
-        return any(ledger.postings.store.is_blocking for ledger, _ in self.groups)
 
     # before the call
 
@@ -90,10 +82,11 @@ class Charges:
 
     def headroom(self, at: datetime) -> Headroom:
         """Return the least that is left over all budgets."""
-        room = Headroom()
+        room: Headroom | None = None
         for ledger, terms in self.groups:
-            room = room.least(ledger.postings.headroom(at, terms))
-        return room
+            left = ledger.postings.headroom(at, terms)
+            room = left if room is None else room.least(left)
+        return Headroom() if room is None else room
 
     def is_plentiful(self, pico: Picodollars | None) -> bool:
         """Tell, without asking a store, whether there was far more than this a moment ago."""

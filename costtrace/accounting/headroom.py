@@ -53,7 +53,10 @@ class Headroom:
         """Return what one call may take at all, which `per_call` may bound further."""
         pico = self.pico
         for terms in budgets:
-            pico = least(pico, terms.per_call_pico)
+            if terms.per_call_pico is not None:
+                pico = least(pico, terms.per_call_pico)
+        if pico == self.pico:
+            return self
         return Headroom(pico, self.tokens, self.owner, self.is_shared)
 
     def attempts(self, wanted: int, pico: Picodollars | None, tokens: int) -> int:

@@ -11,16 +11,14 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from costtrace.accounting.advice import Advice, advise
 from costtrace.accounting.alerts import AlertBook
 from costtrace.accounting.asking import Entries, query_of
 from costtrace.accounting.health import Health
 from costtrace.accounting.options import checked_clock, checked_prices, checked_store
 from costtrace.accounting.postings import Postings
 from costtrace.accounting.recording import recorded_entry, resolved_entry
-from costtrace.accounting.summaries import summary_of
 from costtrace.accounting.terms import (
     BudgetTerms,
     OnAlert,
@@ -30,16 +28,18 @@ from costtrace.accounting.terms import (
     one_of,
     shares,
 )
-from costtrace.accounting.tightness import Tightness, tightness_of
 from costtrace.accounting.window import Window
 from costtrace.entry import CostEntry, Total
 from costtrace.exceptions import UnpricedModelWarning
 from costtrace.instant import to_us
 from costtrace.money import Money, to_pico, to_usd
 from costtrace.pricing import PriceTable
-from costtrace.reports import render
 from costtrace.sinks import LogSink, Sink
 from costtrace.stores.base import Store, Sums
+
+if TYPE_CHECKING:  # who asks for reports and advice loads them; most processes never do
+    from costtrace.accounting.advice import Advice
+    from costtrace.accounting.tightness import Tightness
 
 log = logging.getLogger("costtrace")
 
@@ -259,12 +259,17 @@ class CostLedger:
 
     def advise(self, since: datetime | None = None, until: datetime | None = None) -> list[Advice]:
         """Return what would have cost less, the largest saving first; see `costtrace.advise`."""
+        from costtrace.accounting.advice import advise
+
         return advise(self, since, until)
 
     # reporting
 
     def render(self, format: str = "text", **filters: Any) -> str:  # noqa: A002
         """Return the report as `text`, `json`, `csv`, `markdown` or `html`."""
+        from costtrace.accounting.summaries import summary_of
+        from costtrace.reports import render
+
         summary = summary_of(
             self.store,
             query_of(filters),
@@ -295,6 +300,8 @@ class CostLedger:
         Of the calls that were reserved and reported their usage; the one with the most reserved
         first. `filters` are those of `totals`.
         """
+        from costtrace.accounting.tightness import tightness_of
+
         return tightness_of(self.store.entries(query_of(filters)))
 
     def health(self) -> Health:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from costtrace.accounting.alerts import AlertBook
 from costtrace.accounting.backlog import NEVER_TAKEN, Backlog
@@ -66,6 +67,8 @@ class Postings:
         self.overruns = Overruns()
         self.dropped: SimpleQueue[Callable[[], None]] = SimpleQueue()
         """Calls whose streams were closed or collected, to be settled by whoever comes next."""
+        self.payers: dict[tuple[int, ...], Any] = {}
+        """Who pays under which budgets, as far as it was worked out."""
         self._in_memory = not store.is_blocking
         self._lease_s = FOREVER_S if self._in_memory else LEASE_S
         self._heartbeat = Heartbeat(self._beat)
@@ -137,7 +140,8 @@ class Postings:
 
         Raises `BudgetStoreError` like `reserve`.
         """
-        room, at_us = Headroom(), to_us(at)
+        room: Headroom | None = None
+        at_us = to_us(at)
         for terms in (self.own, *budgets):
             limit = terms.limit(at_us) if terms.refuses else None
             if limit is not None:
@@ -146,8 +150,9 @@ class Postings:
                 except Exception as error:
                     self._refuse_or_go_on("read a balance", error, budgets)
                     continue
-                room = room.least(Headroom.left(limit, balance))
-        return room
+                left = Headroom.left(limit, balance)
+                room = left if room is None else room.least(left)
+        return Headroom() if room is None else room
 
     def refusing(self, entry: CostEntry, budgets: Sequence[BudgetTerms]) -> list[Refused]:
         """Return which budgets that only warn would have refused an entry. Never raises."""

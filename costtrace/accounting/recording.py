@@ -19,6 +19,7 @@ from costtrace.usage import Usage
 
 _GIVEN = {"model", "function_name", "user_id", "gateway_cost_usd"}
 _DETAILS = tuple(field.name for field in fields(CostEntry) if field.name not in _GIVEN)
+_DETAIL_NAMES = frozenset(_DETAILS)
 
 
 def new_call_id() -> str:
@@ -40,7 +41,7 @@ def recorded_entry(
 
     Raises `TypeError` or `ValueError` for what is wrong with it, before anything is entered.
     """
-    unknown = details.keys() - set(_DETAILS)
+    unknown = details.keys() - _DETAIL_NAMES
     if unknown:
         raise TypeError(
             f"record() has no detail {', '.join(sorted(unknown))}: there are {', '.join(_DETAILS)}"
@@ -51,19 +52,40 @@ def recorded_entry(
     to_us(timestamp, "timestamp")
     model = checked_id("model", model)
     known = details.pop("cost_usd", None)
-    entry = CostEntry(
+    details.setdefault("request_model", model)
+    details.setdefault("call_path", (function_name,))
+    if known is not None:
+        details["cost_usd"] = to_usd(to_pico(known, "cost_usd"))
+    else:
+        details.update(_price_facts(prices, model, usage, timestamp, details))
+    return CostEntry(
         model=model,
         function_name=function_name,
         user_id=user_id,
         usage=usage,
-        cost_usd=None if known is None else to_usd(to_pico(known, "cost_usd")),
         timestamp=timestamp,
         call_id=details.pop("call_id", None) or new_call_id(),
-        request_model=details.pop("request_model", model),
-        call_path=details.pop("call_path", (function_name,)),
         **details,
     )
-    return entry if known is not None else priced(prices, entry)
+
+
+def _price_facts(
+    prices: PriceTable, model: str, usage: Usage, at: datetime, details: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what the price of a call says of it, before there is an entry: cost and grade."""
+    price = prices.price(
+        model,
+        at,
+        provider=details.get("provider") or None,
+        tier=details.get("service_tier", "standard"),
+        input_tokens=usage.input_tokens,
+        region=details.get("region", ""),
+        operation=details.get("operation", ""),
+    )
+    amount = cost(usage, price)
+    if amount is None or price is None:
+        return {"cost_usd": None, "grade": "unpriced", "price_id": None}
+    return {"cost_usd": to_usd(amount), "price_id": price.id}
 
 
 def priced(prices: PriceTable, entry: CostEntry) -> CostEntry:

@@ -147,6 +147,8 @@ def budget_terms(
 
 def checked_id(name: str, value: object) -> str:
     """Return a name that can be kept and told apart, or say what is wrong with it."""
+    if type(value) is str and value.isascii() and 0 < len(value) <= LONGEST_ID:
+        return value
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__} {value!r}")
     if not value:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from costtrace.instrumentation import flush
 from costtrace.scopes import Scope, current, enter, leave
 from costtrace.scopes.handoff import LIFETIME, from_headers, to_headers
+from costtrace.scopes.scope import ANONYMOUS
 
 
 def headers(*, secret: str | bytes | None = None, lifetime: timedelta = LIFETIME) -> dict[str, str]:
@@ -24,14 +25,17 @@ def headers(*, secret: str | bytes | None = None, lifetime: timedelta = LIFETIME
 def resume(sent: Mapping[str, str], *, secret: str | bytes | None = None) -> Iterator[None]:
     """Go on in the scope that `headers()` described, in this process.
 
-    Calls inside are those of its user, under its path and tags. Limits are not handed over: open a
-    `budget` inside for those. Raises `HandoffError` for a text that was altered or has expired.
+    Calls inside are those of its user, under its tags and its path, which goes below the path of
+    a scope that is open here. Limits are not handed over: open a `budget` inside for those. Where
+    no user was named there, it is whoever pays here. Raises `HandoffError` for headers without a
+    scope, for one that was altered or has expired, and `ValueError` without any secret.
     """
     handed = from_headers(sent, secret)
     scope: Scope | None = current()
     for name in handed.call_path:
         scope = Scope(scope, function_name=name)
-    scope = Scope(scope, user_id=handed.user_id, tags=handed.tags)
+    user_id = None if handed.user_id == ANONYMOUS else handed.user_id
+    scope = Scope(scope, user_id=user_id, tags=handed.tags)
     visit = enter(scope)
     try:
         yield

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from types import CoroutineType, TracebackType
+from functools import partial
+from types import CoroutineType
 from typing import Any, Protocol
 
-from costtrace.scopes import Scope, Visit, current, drive, drive_async, enter, leave
+from costtrace.accounting.default import default_ledger
+from costtrace.accounting.ledger import CostLedger
+from costtrace.instrumentation.faults import guard
+from costtrace.scopes import Scope, Step, current, drive, drive_async, enter, leave
 
 
 class Opener(Protocol):
@@ -87,52 +91,35 @@ async def _awaited(opener: Opener, function: Any, coroutine: Coroutine[Any, Any,
         leave(visit)
 
 
-class _Steps:
-    """The scopes of a generator's steps: one for each piece of work that iterates it."""
-
-    __slots__ = ("_function", "_opener", "_scopes", "_visit")
-
-    def __init__(self, opener: Opener, function: Any) -> None:
-        self._opener = opener
-        self._function = function
-        self._scopes: list[Scope] = []
-        self._visit: Visit | None = None
-
-    def __enter__(self) -> None:
-        parent = current()
-        if not self._scopes or self._scopes[-1].parent is not parent:
-            self._scopes.append(self._opener.scope(parent, self._function))
-        self._visit = enter(self._scopes[-1])
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._visit is not None:
-            leave(self._visit)
-
-    def close(self) -> None:
-        """The generator has ended: enter what is still open."""
-        for scope in self._scopes:
-            self._opener.closing(scope)
-
-
 def _call_generator(
     opener: Opener, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Generator[Any, Any, Any]:
-    return _generate(_Steps(opener, function), function(*args, **kwargs))
-
-
-def _generate(steps: _Steps, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    try:
-        return (yield from drive(inner, steps))
-    finally:
-        steps.close()
+    step = _step(opener, function)
+    return drive(function(*args, **kwargs), step, partial(_close, opener, step))
 
 
 def _call_async_generator(
     opener: Opener, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> AsyncGenerator[Any, Any]:
-    return drive_async(function(*args, **kwargs), _Steps(opener, function))
+    step = _step(opener, function)
+    return drive_async(function(*args, **kwargs), step, partial(_close, opener, step))
+
+
+def _step(opener: Opener, function: Any) -> Step:
+    return Step(lambda parent: opener.scope(parent, function))
+
+
+def _close(opener: Opener, step: Step, is_finalizing: bool) -> None:
+    """A generator has ended: enter what is still open in the scopes of its steps."""
+    with guard("close a generator's scope"):
+        for scope in step.scopes():
+            if is_finalizing:
+                _put_off(scope, partial(opener.closing, scope))
+            else:
+                opener.closing(scope)
+
+
+def _put_off(scope: Scope, closing: Callable[[], None]) -> None:
+    """Leave it to whoever touches the ledger next: a finalizer may run inside any lock."""
+    home = scope.ledger if isinstance(scope.ledger, CostLedger) else default_ledger()
+    home.postings.dropped.put(closing)

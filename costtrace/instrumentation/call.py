@@ -70,29 +70,37 @@ class Call:
 
     # entries
 
-    def entry(self, **facts: Any) -> CostEntry:
+    def entry(
+        self,
+        *,
+        usage: Usage,
+        model: str | None = None,
+        service_tier: str | None = None,
+        region: str | None = None,
+        reserved_usd: Decimal | None = None,
+        **facts: Any,
+    ) -> CostEntry:
         """Return an entry of this call with these facts."""
-        scope = self.scope
-        base = {
-            "model": self.request.model,
-            "function_name": scope.function_name if scope else "unknown",
-            "user_id": scope.user_id if scope else "anon",
-            "usage": _NO_USAGE,
-            "cost_usd": None,
-            "timestamp": self.timestamp,
-            "call_id": self.call_id,
-            "provider": self.request.provider,
-            "operation": self.request.operation,
-            "request_model": self.request.model,
-            "call_path": scope.call_path if scope else (),
-            "tags": scope.tags if scope else {},
-            "service_tier": self.request.tier,
-            "region": self.request.region,
-            "streamed": self.request.is_stream,
-            "reserved_usd": None if self.reserved is None else self.reserved.cost_usd,
-            "attempts": self.attempts,
-        }
-        return CostEntry(**{**base, **facts})
+        request, scope, reserved = self.request, self.scope, self.reserved
+        return CostEntry(
+            model=model or request.model,
+            function_name=scope.function_name if scope else "unknown",
+            user_id=scope.user_id if scope else "anon",
+            usage=usage,
+            timestamp=self.timestamp,
+            call_id=self.call_id,
+            provider=request.provider,
+            operation=request.operation,
+            request_model=request.model,
+            call_path=scope.call_path if scope else (),
+            tags=scope.tags if scope else {},
+            service_tier=service_tier or request.tier,
+            region=region or request.region,
+            streamed=request.is_stream,
+            reserved_usd=reserved_usd if reserved is None else reserved.cost_usd,
+            attempts=self.attempts,
+            **facts,
+        )
 
     def worst_entry(self, worst: Picodollars | None, usage: Usage) -> CostEntry:
         """Return what the ledger gets if this call's fate is never known."""
@@ -127,7 +135,7 @@ class Call:
         """Enter that the provider refused or failed it before doing work: it cost nothing."""
         self._enter(
             lambda: self.entry(
-                status="error", cost_usd=Decimal(0), duration_s=self._duration(), usage=Usage()
+                status="error", cost_usd=Decimal(0), duration_s=self._duration(), usage=_NO_USAGE
             ),
             is_final=True,
         )
@@ -193,19 +201,34 @@ class Call:
         )
 
     def _from_reading(self, reading: Reading, status: Status) -> CostEntry:
+        request = self.request
         usage, grade = self._usage(reading, status)
-        entry = self.entry(
-            model=reading.model or self.request.model,
-            usage=usage,
-            service_tier=reading.tier or self.request.tier,
-            region=reading.region or self.request.region or place_of(self.request.model),
-            status=status,
-            grade=grade,
-            duration_s=self._duration(),
-            response_id=reading.response_id,
-            gateway_cost_usd=reading.gateway_cost,
+        model = reading.model or request.model
+        tier = reading.tier or request.tier
+        region = reading.region or request.region or place_of(request.model)
+        facts: dict[str, Any] = {
+            "model": model,
+            "usage": usage,
+            "service_tier": tier,
+            "region": region,
+            "status": status,
+            "duration_s": self._duration(),
+            "response_id": reading.response_id,
+            "gateway_cost_usd": reading.gateway_cost,
+        }
+        price = self.ledger.prices.price(
+            model,
+            self.timestamp,
+            provider=request.provider,
+            tier=tier,
+            input_tokens=usage.input_tokens,
+            region=region,
+            operation=request.operation,
         )
-        return self._priced(entry, reading)
+        amount = cost(usage, price)
+        if amount is None or price is None or reading.parts:
+            return self._priced(self.entry(cost_usd=None, grade=grade, **facts), reading)
+        return self.entry(cost_usd=to_usd(amount), grade=grade, price_id=price.id, **facts)
 
     def _usage(self, reading: Reading, status: Status) -> tuple[Usage, Grade]:
         """Return the usage that an answer tells of, or what can be counted in its place."""

@@ -31,6 +31,7 @@ LARGEST_UPLOAD = 25 * 2**20
 """Bytes that OpenAI takes of one recording."""
 LEAST_BYTES_PER_SECOND = 750
 """Of a recording: 6 kbit/s, the least that Opus speech has."""
+_BY_TOKENS = ("chat", "messages", "responses", "completions", "embeddings")
 TOKENLESS = ("speech", "images", "videos", "transcriptions", "translations")
 """Operations whose output is not bounded by tokens that a request could cap."""
 
@@ -93,6 +94,11 @@ class Estimate:
     @property
     def is_priced(self) -> bool:
         """Whether all that the call may be billed for has a known price."""
+        bound = self.bound
+        if bound is None:
+            return False
+        if self._beside is None and bound.input is not None and bound.output is not None:
+            return True
         return self.worst(1, min(1, self.largest_output)) is not None
 
     @property
@@ -207,6 +213,8 @@ class Estimate:
     @once
     def _beside(self) -> Usage | None:
         """What the call may use beside tokens: the tools it declares, and units of other kinds."""
+        if not self.request.tool_uses and self.request.operation in _BY_TOKENS:
+            return None
         counts = {
             name: ASSUMED_TOOL_USES if uses is None else uses
             for name, uses in self.request.tool_uses.items()

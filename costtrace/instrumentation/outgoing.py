@@ -46,16 +46,17 @@ class Outgoing:
         else:
             kwargs = {**kwargs, "options": options}
         base_url = getattr(client, "base_url", None)
-        host, port = getattr(base_url, "host", ""), getattr(base_url, "port", None)
+        host, site, base_path = _place_of(base_url)
+        body, extra = options.json_data, options.extra_json
         return cls(
             args=args,
             kwargs=kwargs,
             options=options,
             method=options.method.lower(),
-            path=path_of(options.url, getattr(base_url, "path", "")),
-            body={**_mapping(options.json_data), **_mapping(options.extra_json)},
-            host=str(host),
-            site=f"{host}:{port}",
+            path=path_of(options.url, base_path),
+            body={**_mapping(body), **_mapping(extra)} if extra else dict(_mapping(body)),
+            host=host,
+            site=site,
             api_version=_api_version(client),
             max_retries=_max_retries(client, options),
         )
@@ -83,7 +84,7 @@ class Outgoing:
 
 def path_of(url: Any, base_path: str = "") -> str:
     """Return the path of a request's URL as the providers' tables have it, without any query."""
-    text = str(url)
+    text = url if type(url) is str else str(url)
     if "://" in text:
         path = urlsplit(text).path
         base = base_path.rstrip("/")
@@ -93,7 +94,26 @@ def path_of(url: Any, base_path: str = "") -> str:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
+    if type(value) is dict:
+        return value
     return value if isinstance(value, Mapping) else {}
+
+
+_places: dict[int, tuple[Any, tuple[str, str, str]]] = {}
+_MOST_PLACES = 64
+
+
+def _place_of(base_url: Any) -> tuple[str, str, str]:
+    """Return host, host with port, and path of a client's URL, which takes a URL long to tell."""
+    known = _places.get(id(base_url))
+    if known is not None and known[0] is base_url:
+        return known[1]
+    host, port = getattr(base_url, "host", ""), getattr(base_url, "port", None)
+    place = (str(host), f"{host}:{port}", getattr(base_url, "path", ""))
+    if len(_places) >= _MOST_PLACES:
+        _places.clear()
+    _places[id(base_url)] = (base_url, place)
+    return place
 
 
 def _api_version(client: Any) -> str:

@@ -37,12 +37,16 @@ class Patch:
         self._wrapper = wrapper
         self._handle: Any = None
         self._original: Any = None
+        self._spare: tuple[Any, Any, Any] = (None, None, None)
+        """A class, its method, and the wrapper that was on it: scopes come and go all the time."""
 
     def apply(self, module: ModuleType) -> bool:
         """Wrap the method; return False where there is none to wrap."""
+        owner = getattr(module, self.owner, None)
+        if self._handle is None and self._put_back(owner):
+            return True
         import wrapt
 
-        owner = getattr(module, self.owner, None)
         if not callable(getattr(owner, self.name, None)):
             return False
         if self._handle is None or self._was_overwritten(owner):
@@ -51,18 +55,42 @@ class Patch:
         self.is_applied = True
         return True
 
+    def _put_back(self, owner: Any) -> bool:
+        """Apply the wrapper that was there before, where it would become the same again."""
+        known, original, handle = self._spare
+        if known is None or known is not owner or vars(owner).get(self.name) is not original:
+            return False
+        setattr(owner, self.name, handle)
+        self._handle, self._original = handle, original
+        self.is_applied = True
+        return True
+
+    def _take_off(self, owner: Any) -> bool:
+        """Restore the method where nobody else has done anything to it since."""
+        handle, original = self._handle, self._original
+        if original is None or vars(owner).get(self.name) is not handle:
+            return False
+        if handle.__wrapped__ is not original:
+            return False  # what was below us has been taken off
+        setattr(owner, self.name, original)
+        self._spare = (owner, original, handle)
+        self._handle = self._original = None
+        return True
+
     def _was_overwritten(self, owner: Any) -> bool:
         """Tell whether somebody has put back the method that we found, and so taken us off."""
         return self._original is not None and vars(owner).get(self.name) is self._original
 
     def remove(self, module: ModuleType) -> None:
         """Take the wrapper off again, if nobody sits on top of it."""
-        import wrapt
-
         if not self.is_applied:
             return
         self.is_applied = False
         owner = getattr(module, self.owner)
+        if self._take_off(owner):
+            return
+        import wrapt
+
         try:
             wrapt.unwrap_object(owner, self.name, self._handle)
         except wrapt.WrapperNotOutermostError:

@@ -37,18 +37,20 @@ _lock = threading.Lock()
 
 
 def open_watch(scope: Scope | None, watch: OpenWatch) -> None:
-    """See to it that something is entered no later than its scope is left."""
-    if scope is not None:
-        with _lock:
+    """See to it that something is entered no later than its scope, or one around it, is left."""
+    with _lock:
+        while scope is not None:
             _open.setdefault(scope, set()).add(watch)
+            scope = scope.parent
 
 
 def close_watch(scope: Scope | None, watch: OpenWatch) -> None:
     """Undo `open_watch`: it has been read to its end."""
-    if scope is not None:
-        with _lock:
+    with _lock:
+        while scope is not None:
             if (watches := _open.get(scope)) is not None:
                 watches.discard(watch)
+            scope = scope.parent
 
 
 def flush(scope: Scope) -> None:

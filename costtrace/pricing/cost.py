@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from costtrace.exceptions import UnknownPriceError
 from costtrace.money import Picodollars, to_usd
-from costtrace.pricing.price import Price
+from costtrace.pricing.price import Price, unusual_counts
 from costtrace.pricing.table import PriceTable
 from costtrace.usage import Usage
 
@@ -21,6 +21,10 @@ def cost(usage: Usage, price: Price | None) -> Picodollars | None:
     """
     if price is None:
         return None
+    if not any(unusual_counts(usage)):
+        known = price.plain_cost(usage.input_tokens, usage.cache_read_tokens, usage.output_tokens)
+        if known is not None:
+            return known
     total = 0
     for line in price.lines(usage):
         if line.cost is None:

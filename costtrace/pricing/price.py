@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date
 from decimal import Decimal
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 from costtrace.money import Picodollars, to_usd
@@ -96,6 +97,27 @@ class Price:
         is_long = self.long_above is not None and input_tokens > self.long_above
         return self.long if is_long else self.short
 
+    def plain_cost(self, sent: int, cached: int, made: int) -> Picodollars | None:
+        """Return the sum of `lines` of a usage without any other counts.
+
+        None where a part has no price.
+        """
+        rates = self.rates_for(sent)
+        if rates is None:
+            return None
+        total = 0
+        for name, count in (
+            ("input", sent - cached),
+            ("cached_input", cached),
+            ("output", made),
+        ):
+            if count > 0:
+                rate = rates.get(name)
+                if rate is None:
+                    return None
+                total += amount(count, rate)
+        return total
+
     def lines(self, usage: Usage) -> tuple[Line, ...]:
         """Return what `usage` costs, part by part; their sum is the cost.
 
@@ -168,6 +190,11 @@ def amount(count: int, rate: Rate) -> Picodollars:
     if 2 * rest > units or (2 * rest == units and whole % 2):
         whole += 1
     return whole
+
+
+_PLAIN_COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens")
+unusual_counts = attrgetter(*(one.name for one in fields(Usage) if one.name not in _PLAIN_COUNTS))
+"""The counts of a usage that text alone does not have."""
 
 
 def _line(name: str, count: int, rates: Rates) -> Line:

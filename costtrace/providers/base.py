@@ -173,6 +173,12 @@ def fields_of(thing: object) -> dict[str, Any]:
     return found if type(found) is dict else {}
 
 
+def all_fields_of(thing: object) -> dict[str, Any]:
+    """Return the fields of a model, undeclared ones included: for several that may not be there."""
+    extra = getattr(thing, "__pydantic_extra__", None)
+    return {**fields_of(thing), **extra} if extra else fields_of(thing)
+
+
 def count(thing: object, *names: str) -> int:
     """Follow `names` to a count: an int >= 0, whatever was found there."""
     return as_count(get(thing, *names))
@@ -230,7 +236,12 @@ def parsed(text: str | bytes) -> Any:
 def given(body: Mapping[str, Any], name: str) -> Any:
     """Return a body's value; None where it is unset, also by an SDK's sentinel."""
     value = body.get(name)
+    if value is None or type(value) in _PLAIN:
+        return value
     return None if type(value).__name__ in ("Omit", "NotGiven") else value
+
+
+_PLAIN = frozenset((str, int, bool, float, list, dict))
 
 
 def cap_of(body: Mapping[str, Any], *names: str) -> int | None:

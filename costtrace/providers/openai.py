@@ -31,6 +31,7 @@ CAPS = {  # operation -> the names under which its body caps the output, the one
     "responses": ("max_output_tokens",),
     "runs": ("max_completion_tokens",),
 }
+_TOOL_OPTIONS = ("tools", "web_search_options")
 CACHE_OPTIONS = ("prompt_cache_retention", "prompt_cache_options")
 STREAMS_USAGE_ON_REQUEST = ("chat", "completions")
 REGIONAL_HOST = re.compile(r"(us|eu|au|in|jp)\.api\.openai\.com")
@@ -56,8 +57,8 @@ class OpenAI:
             return "free"
         if operation == "uncovered":
             return "uncovered"
-        tool_uses = _tool_uses(body)
-        regional = REGIONAL_HOST.fullmatch(host)
+        has_tools = any(name in body for name in _TOOL_OPTIONS)
+        regional = None if host == "api.openai.com" else REGIONAL_HOST.fullmatch(host)
         return Request(
             provider=self.name,
             operation=operation,
@@ -65,14 +66,14 @@ class OpenAI:
             body=body,
             is_stream=given(body, "stream") is True,
             output_cap=_output_cap(operation, body),
-            choices=max(as_count(given(body, "n")), as_count(given(body, "best_of")), 1),
+            choices=_choices(body) if "n" in body or "best_of" in body else 1,
             tier=normal_tier(name_of(given(body, "service_tier"))) or "standard",
             region=regional[1] if regional else "",
             host=host,
             api_version=api_version,
-            tool_uses=tool_uses,
+            tool_uses=_tool_uses(body) if has_tools else {},
             cache_lifetimes=_cache_lifetimes(body),
-            has_hosted_tools=_has_hosted_tools(body),
+            has_hosted_tools=has_tools and _has_hosted_tools(body),
         )
 
     def retrieval(self, method: str, path: str) -> Retrieval | None:
@@ -118,6 +119,10 @@ def _knows_usage_option(request: Request) -> bool:
     return KNOWS_USAGE_OPTION.fullmatch(request.host) is not None
 
 
+def _choices(body: Mapping[str, Any]) -> int:
+    return max(as_count(given(body, "n")), as_count(given(body, "best_of")), 1)
+
+
 def _output_cap(operation: str, body: Mapping[str, Any]) -> int | None:
     if operation in ("embeddings", "transcriptions", "translations"):
         return 0 if operation == "embeddings" else None
@@ -151,5 +156,5 @@ def _has_hosted_tools(body: Mapping[str, Any]) -> bool:
 
 def _cache_lifetimes(body: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the cache writes that may happen: the short ones by themselves, others if asked."""
-    asked = any(given(body, name) is not None for name in CACHE_OPTIONS)
+    asked = any(name in body and given(body, name) is not None for name in CACHE_OPTIONS)
     return None if asked else ("30m",)

@@ -6,13 +6,17 @@ input, reasoning inside the output. What hosted tools used comes beside them and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from costtrace.providers.base import (
     Part,
     Reading,
     Request,
+    all_fields_of,
+    as_count,
     as_units,
     count,
     get,
@@ -33,16 +37,16 @@ IMAGE_TOOL_MODEL = "gpt-image-1"  # what the image tool runs on when its item na
 
 def read_answer(request: Request, answer: object) -> Reading:
     """Read a whole answer of any operation."""
-    usage = _usage(request, answer)
-    status = get(answer, "status")
+    usage, said = _usage(request, answer), all_fields_of(answer)
+    cost = get(said.get("usage"), "cost")
     return Reading(
-        model=name_of(get(answer, "model")),
+        model=name_of(said.get("model")),
         usage=usage,
-        tier=_tier(answer),
-        response_id=name_of(get(answer, "id")),
-        is_pending=usage is None and status in UNFINISHED,
-        parts=_parts(answer),
-        gateway_cost=_money(get(answer, "usage", "cost")),
+        tier=normal_tier(name_of(said.get("service_tier"))),
+        response_id=name_of(said.get("id")),
+        is_pending=usage is None and said.get("status") in UNFINISHED,
+        parts=_parts(answer) if "tool_usage" in said or "svg_usage" in said else (),
+        gateway_cost=None if cost is None else _money(cost),
         text=_text(request, answer) if usage is None else "",
     )
 
@@ -52,8 +56,9 @@ def _usage(request: Request, answer: object) -> Usage | None:
     operation, usage = request.operation, get(answer, "usage")
     if operation in ("speech", "videos") and usage is None:
         return _usage_from_request(request, answer)
-    if get(usage, "seconds") is not None and get(usage, "input_tokens") is None:
-        return Usage(seconds=as_units(get(usage, "seconds")))
+    said = all_fields_of(usage)
+    if said.get("seconds") is not None and said.get("input_tokens") is None:
+        return Usage(seconds=as_units(said["seconds"]))
     if operation in ("transcriptions", "translations") and usage is None:
         seconds = as_units(get(answer, "duration"))
         return Usage(seconds=seconds) if seconds else None
@@ -71,7 +76,8 @@ def _usage(request: Request, answer: object) -> Usage | None:
 
 def has_totals(usage: object) -> bool:
     """Tell whether a usage object says anything that can be billed."""
-    return any(number(get(usage, name)) is not None for name in _TOTALS)
+    said = all_fields_of(usage)
+    return any(name in said and number(said[name]) is not None for name in _TOTALS)
 
 
 _TOTALS = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
@@ -79,30 +85,50 @@ _TOTALS = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"
 
 def _token_counts(usage: object) -> Usage:
     """Read token counts under either of the two spellings of the API."""
-    sent = get(usage, "prompt_tokens_details") or get(usage, "input_tokens_details")
-    sent = sent or get(usage, "input_token_details")
-    made = get(usage, "completion_tokens_details") or get(usage, "output_tokens_details")
-    made = made or get(usage, "output_token_details")
-    long_lived = count(sent, "cache_write_tokens_details", "ttl_12h_tokens")
-    written = max(
-        count(sent, "cache_write_tokens"),
-        long_lived + count(sent, "cache_write_tokens_details", "ttl_30m_tokens"),
-    )
+    said = all_fields_of(usage)
+    sent = said.get("prompt_tokens_details") or said.get("input_tokens_details")
+    sent = all_fields_of(sent or said.get("input_token_details"))
+    made = said.get("completion_tokens_details") or said.get("output_tokens_details")
+    made = all_fields_of(made or said.get("output_token_details"))
+    counts = {name: as_count(sent[given]) for given, name in _SENT if sent.get(given)}
+    counts |= {name: as_count(made[given]) for given, name in _MADE if made.get(given)}
+    if sent.get("cache_write_tokens") or sent.get("cache_write_tokens_details"):
+        counts |= _cache_writes(sent)
+    if sent.get("cached_tokens_details"):
+        cached = all_fields_of(sent["cached_tokens_details"])
+        counts["audio_cache_read_tokens"] = as_count(cached.get("audio_tokens"))
+        counts["image_cache_read_tokens"] = as_count(cached.get("image_tokens"))
     return Usage(
-        input_tokens=count(usage, "prompt_tokens") or count(usage, "input_tokens"),
-        output_tokens=count(usage, "completion_tokens") or count(usage, "output_tokens"),
-        cache_read_tokens=count(sent, "cached_tokens"),
-        cache_write_tokens=written,
-        cache_write_30m_tokens=written - long_lived,
-        cache_write_12h_tokens=long_lived,
-        reasoning_tokens=count(made, "reasoning_tokens"),
-        audio_input_tokens=count(sent, "audio_tokens"),
-        audio_output_tokens=count(made, "audio_tokens"),
-        audio_cache_read_tokens=count(sent, "cached_tokens_details", "audio_tokens"),
-        image_input_tokens=count(sent, "image_tokens"),
-        image_output_tokens=count(made, "image_tokens"),
-        image_cache_read_tokens=count(sent, "cached_tokens_details", "image_tokens"),
+        as_count(said.get("prompt_tokens")) or as_count(said.get("input_tokens")),
+        as_count(said.get("completion_tokens")) or as_count(said.get("output_tokens")),
+        **counts,
     )
+
+
+_SENT = (
+    ("cached_tokens", "cache_read_tokens"),
+    ("audio_tokens", "audio_input_tokens"),
+    ("image_tokens", "image_input_tokens"),
+)
+_MADE = (
+    ("reasoning_tokens", "reasoning_tokens"),
+    ("audio_tokens", "audio_output_tokens"),
+    ("image_tokens", "image_output_tokens"),
+)
+
+
+def _cache_writes(sent: Mapping[str, Any]) -> dict[str, int]:
+    """Return the cache writes, by the lifetimes that are told apart."""
+    lifetimes = sent.get("cache_write_tokens_details")
+    long_lived = count(lifetimes, "ttl_12h_tokens")
+    written = max(
+        as_count(sent.get("cache_write_tokens")), long_lived + count(lifetimes, "ttl_30m_tokens")
+    )
+    return {
+        "cache_write_tokens": written,
+        "cache_write_30m_tokens": written - long_lived,
+        "cache_write_12h_tokens": long_lived,
+    }
 
 
 def _tool_calls(request: Request, answer: object) -> dict[str, int]:
@@ -146,10 +172,6 @@ def _usage_from_request(request: Request, answer: object) -> Usage | None:
         return Usage(characters=len(text)) if text else None
     asked = given(request.body, "seconds")  # a remix is as long as what it remixes: it asks none
     return Usage(seconds=as_units(get(answer, "seconds")) or as_units(asked) or VIDEO_SECONDS)
-
-
-def _tier(answer: object) -> str | None:
-    return normal_tier(name_of(get(answer, "service_tier")))
 
 
 def normal_tier(tier: str | None) -> str | None:

@@ -16,12 +16,11 @@ from costtrace.scopes.scope import Scope
 
 if TYPE_CHECKING:
     from costtrace.scopes.binding import carry
-    from costtrace.scopes.handoff import Handoff, HandoffError, decode, encode
+    from costtrace.scopes.handoff import Handoff, decode, encode
     from costtrace.scopes.steps import Step, drive, drive_async
 
 __all__ = [
     "Handoff",
-    "HandoffError",
     "Scope",
     "Stay",
     "Step",
@@ -43,7 +42,6 @@ __all__ = [
 
 _LAZY = {
     "Handoff": "handoff",
-    "HandoffError": "handoff",
     "Step": "steps",
     "carry": "binding",
     "decode": "handoff",

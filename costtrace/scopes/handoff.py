@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from costtrace.exceptions import CosttraceError
+from costtrace.exceptions import HandoffError
 from costtrace.scopes.scope import Scope
 
 HEADER: Final = "Costtrace-Scope"
@@ -25,10 +25,6 @@ SECRET_VARIABLE: Final = "COSTTRACE_SECRET"
 LIFETIME: Final = timedelta(hours=1)
 LONGEST: Final = 6000  # characters; servers commonly refuse header lines past 8 KB
 _VERSION: Final = "ct1"
-
-
-class HandoffError(CosttraceError, ValueError):
-    """A handed-over scope was refused: altered, expired, or signed with another secret."""
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,11 @@ class Hook:
         raw = getattr(self._owner, self._name, None) if before is _ABSENT else before
         if raw is None:
             return False
-        original = _function(raw)
-        wrapper = functools.wraps(original)(self._make(original))
+        wrapper = _made_for(_function(raw), self._make)
         self._before = before
         self._put = classmethod(wrapper) if isinstance(before, classmethod) else wrapper
-        _replaced[wrapper] = before
+        if wrapper not in _replaced or _replaced[wrapper] is not before:
+            _replaced[wrapper] = before
         setattr(self._owner, self._name, self._put)
         return True
 
@@ -52,6 +52,23 @@ class Hook:
             delattr(self._owner, self._name)
         else:
             setattr(self._owner, self._name, self._before)
+
+
+_wrappers: Final[dict[tuple[int, int], tuple[Any, Any, Any]]] = {}
+_MOST_WRAPPERS: Final = 128
+
+
+def _made_for(original: Any, make: Callable[[Any], Callable[..., Any]]) -> Any:
+    """The wrapper of a function: the same one each time, as scopes open and close all the time."""
+    key = (id(original), id(make))
+    known = _wrappers.get(key)
+    if known is not None:  # it keeps both, and so their ids
+        return known[2]
+    wrapper = functools.wraps(original)(make(original))
+    if len(_wrappers) >= _MOST_WRAPPERS:
+        _wrappers.clear()
+    _wrappers[key] = (original, make, wrapper)
+    return wrapper
 
 
 def _function(raw: Any) -> Any:

@@ -331,15 +331,15 @@ def to_lend() -> Borrowed | None:
 class Stay:
     """`with Stay(scope):` stands in `scope` for the body; reusable, one body at a time."""
 
-    __slots__ = ("_scope", "_visit")
+    __slots__ = ("_visit", "scope")
 
     def __init__(self, scope: Scope) -> None:
-        self._scope = scope
+        self.scope = scope
         self._visit: Visit | None = None
 
     def __enter__(self) -> Scope:
-        self._visit = enter(self._scope)
-        return self._scope
+        self._visit = enter(self.scope)
+        return self.scope
 
     def __exit__(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 
 class Watcher(NamedTuple):
@@ -25,28 +25,16 @@ class _State:
     """The few values that change at run time."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock: Any = threading.RLock()
         self.is_open = False  # the hooks that carry scopes are installed
         self.is_told = False  # the watchers were told that scopes exist (or are pinned)
         self.is_pinned = False
         self.modules_seen = -1
-        self.owner: int | None = None  # the thread that has the lock
 
-    def acquire(self, blocking: bool = True) -> bool:
-        if not self.lock.acquire(blocking):
-            return False
-        self.owner = threading.get_ident()
-        return True
-
-    def release(self) -> None:
-        self.owner = None
-        self.lock.release()
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
+    @property
+    def is_mine(self) -> bool:
+        """Whether this very thread has the lock: a finalizer, or a hook, runs inside of it."""
+        return bool(self.lock._is_owned())
 
 
 entered: Final[set[int]] = set()  # ids of visits that were not left
@@ -70,7 +58,7 @@ def register(opened: Callable[[], None], closed: Callable[[], None]) -> None:
     pinned) already, `opened` is called at once. An error in one of them is logged.
     """
     watcher = Watcher(opened, closed)
-    with _state:
+    with _state.lock:
         _watchers.append(watcher)
         if _state.is_told:
             guarded(opened)
@@ -79,7 +67,7 @@ def register(opened: Callable[[], None], closed: Callable[[], None]) -> None:
 
 def unregister(opened: Callable[[], None], closed: Callable[[], None]) -> None:
     """Undo `register()` with the same two functions; `closed` is called if scopes exist."""
-    with _state:
+    with _state.lock:
         _watchers.remove(Watcher(opened, closed))
         if _state.is_told:
             guarded(closed)
@@ -94,7 +82,7 @@ def active() -> bool:
 
 def pin() -> None:
     """Keep the watchers open without a scope, until `unpin()`; twice is the same as once."""
-    with _state:
+    with _state.lock:
         _state.is_pinned = True
         _tell()
     close_if_gone()
@@ -102,7 +90,7 @@ def pin() -> None:
 
 def unpin() -> None:
     """Undo `pin()`; harmless without one."""
-    with _state:
+    with _state.lock:
         _state.is_pinned = False
         if not _state.is_open:
             _untell()
@@ -142,9 +130,9 @@ def change(function: Callable[[], None]) -> None:
 
     Does nothing where this very thread is about to open or close.
     """
-    if _state.owner == threading.get_ident():
+    if _state.is_mine:
         return
-    with _state:
+    with _state.lock:
         if _state.is_open:
             guarded(function)
     close_if_gone()
@@ -157,22 +145,22 @@ def close_if_gone() -> None:
     again after giving it back.
     """
     while _state.is_open and not _is_needed():
-        if not _state.acquire(blocking=False):
+        if _state.is_mine or not _state.lock.acquire(blocking=False):
             return
         try:
             _close()
         finally:
-            _state.release()
+            _state.lock.release()
 
 
 def before_fork() -> None:
     """Wait until nobody opens or closes, so that the child is not born half open."""
-    _state.acquire()
+    _state.lock.acquire()
 
 
 def after_fork_in_parent() -> None:
     """Let others open and close again."""
-    _state.release()
+    _state.lock.release()
 
 
 def after_fork_in_child(visits: set[int], work: set[int]) -> None:
@@ -181,7 +169,7 @@ def after_fork_in_child(visits: set[int], work: set[int]) -> None:
     What is patched stays so until the next scope is left: other layers are not ready to be told
     while the fork is under way.
     """
-    _state.lock, _state.owner = threading.Lock(), None
+    _state.lock = threading.RLock()
     for known in (entered, items, carrying):
         known.clear()
     entered.update(visits)
@@ -195,7 +183,9 @@ def _is_needed() -> bool:
 
 
 def _open() -> None:
-    with _state:
+    if _state.is_mine:
+        return  # a generator that is collected while this thread opens or closes enters its scope
+    with _state.lock:
         _state.modules_seen = len(sys.modules)
         guarded(follow)
         _tell()

@@ -27,6 +27,7 @@ class Scope:
         "call_path",
         "function_name",
         "ledger",
+        "names",
         "parent",
         "tags",
         "user_id",
@@ -39,6 +40,7 @@ class Scope:
     user_id: str
     tags: Mapping[str, str]
     ledger: Any
+    names: tuple[Any, ...]  # what this node adds, as it was given
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Scope:
         ledger: object | None = None,
     ) -> None:
         _parent(self, parent)
+        _names(self, (function_name, budget, user_id, tags, ledger))
         path, budgets, user, outer_tags, outer_ledger = (
             ((), (), ANONYMOUS, NO_TAGS, None)
             if parent is None
@@ -65,6 +68,18 @@ class Scope:
         _tags(self, MappingProxyType({**outer_tags, **tags}) if tags else outer_tags)
         _ledger(self, outer_ledger if ledger is None else ledger)
 
+    def under(self, parent: Scope | None) -> Scope:
+        """The same function or budget below another parent."""
+        function_name, budget, user_id, tags, ledger = self.names
+        return Scope(
+            parent,
+            function_name=function_name,
+            budget=budget,
+            user_id=user_id,
+            tags=tags,
+            ledger=ledger,
+        )
+
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a Scope never changes: cannot set {name!r}")
 
@@ -77,6 +92,7 @@ class Scope:
 
 
 # The slots themselves write what __setattr__ forbids; looked up once, for speed.
+_names: Any = vars(Scope)["names"].__set__
 _parent: Any = vars(Scope)["parent"].__set__
 _call_path: Any = vars(Scope)["call_path"].__set__
 _function_name: Any = vars(Scope)["function_name"].__set__

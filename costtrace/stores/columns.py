@@ -33,6 +33,7 @@ from costtrace.usage import Usage
 LAPSED, GONE = 1, 2  # flags of a record: charged as its worst case; released late
 _UNPRICED, _RESERVED, _ANSWERED, _FIVE_MINUTES, _RARE, _HEX = 4, 8, 16, 32, 64, 128
 _RECORD = Struct("<qqqdQ7IHHHB")
+_RECORD_SIZE = _RECORD.size
 _MOST, _OFTEN = 2**32 - 1, 2**16 - 1
 
 
@@ -77,6 +78,9 @@ class Packed(NamedTuple):
     rare: _Rare | None
 
 
+_packed = Packed._make
+
+
 class EntryColumns:
     """The entries, by row number; numbers stay the same when old rows are dropped.
 
@@ -107,15 +111,16 @@ class EntryColumns:
 
     def append(self, packed: Packed, timestamp_us: int, call_id: str) -> int:
         """Add a packed entry and return its row."""
-        position = len(self)
+        record, texts, rare = packed
+        position = len(self._records) // _RECORD_SIZE
         row = self.first_row + position
-        if position // BLOCK >= len(self._block_texts):
+        if not position % BLOCK and position // BLOCK >= len(self._block_texts):
             self._block_texts.append(self._texts_end)
         self._times.note(position, timestamp_us)
-        self._texts += packed.texts
-        if packed.rare is not None:
-            self._rare[row] = packed.rare
-        self._records += packed.record  # from here on it is an entry
+        self._texts += texts
+        if rare is not None:
+            self._rare[row] = rare
+        self._records += record  # from here on it is an entry
         self._ids.add(call_id, row)
         return row
 
@@ -273,7 +278,9 @@ class EntryColumns:
         if (
             flags & _RARE
             or max(common) > _MOST
-            or max(attempts, id_length, response_length) > _OFTEN
+            or attempts > _OFTEN
+            or id_length > _OFTEN
+            or response_length > _OFTEN
             or gateway_cost_usd is not None
             or adjusts is not None
         ):
@@ -291,7 +298,7 @@ class EntryColumns:
             pico or 0,
             reserved_pico or 0,
             math.nan if entry.duration_s is None else entry.duration_s,
-            self._texts_end,
+            self._texts_dropped + len(self._texts),
             label,
             payers,
             *common,
@@ -300,7 +307,7 @@ class EntryColumns:
             response_length,
             flags,
         )
-        return Packed(record, texts, rare)
+        return _packed((record, texts, rare))
 
     def _usage(self, row: int, record: Record) -> Usage:
         if record.flags & _RARE:

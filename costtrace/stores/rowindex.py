@@ -102,13 +102,14 @@ class _Extremes:
         return zip(self._least, self._greatest, strict=True)
 
     def note(self, position: int, number: int) -> None:
-        if position >= len(self._least):
+        try:
+            if number > self._greatest[position]:
+                self._greatest[position] = number
+            elif number < self._least[position]:
+                self._least[position] = number
+        except IndexError:
             self._least.append(number)
             self._greatest.append(number)
-        elif number > self._greatest[position]:
-            self._greatest[position] = number
-        elif number < self._least[position]:
-            self._least[position] = number
 
     def overlapping(self, first: int, end: int, start: int, stop: int) -> Iterator[int]:
         for position in range(first, end):

@@ -165,6 +165,9 @@ class Facts(NamedTuple):
     """Equals its `Label`; whoever keeps a new one checks it first."""
 
 
+_facts = Facts._make
+
+
 def facts_of(entry: CostEntry) -> Facts:
     """Take an entry apart; raises `ValueError` or `TypeError` for what no store can keep."""
     timestamp_us, pico, charge = terms_of(entry)
@@ -172,7 +175,7 @@ def facts_of(entry: CostEntry) -> Facts:
         raise ValueError(f"attempts must be an int >= 0, not {entry.attempts!r}")
     reserved_usd = entry.reserved_usd
     reserved_pico = None if reserved_usd is None else exact_pico(reserved_usd, "reserved_usd")
-    return Facts(entry, timestamp_us, pico, reserved_pico, charge, label_of(entry))
+    return _facts((entry, timestamp_us, pico, reserved_pico, charge, label_of(entry)))
 
 
 def terms_of(entry: CostEntry) -> tuple[int, Picodollars | None, Charge]:

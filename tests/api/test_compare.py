@@ -92,8 +92,11 @@ def test_the_cheapest_right_answer_is_marked(compare: Compare, ledger: CostLedge
     assert unchecked.cheapest is unchecked[1]
 
 
-def test_the_table_can_be_read(compare: Compare, ledger: CostLedger):
+def test_the_table_can_be_read(
+    compare: Compare, ledger: CostLedger, monkeypatch: pytest.MonkeyPatch
+):
     """One line for each model and one for the total; without a check nothing is said of it."""
+    monkeypatch.setenv("COLUMNS", "160")
     found = compare([GPT, MINI, CLAUDE], "Capital of France?", expected="Paris", ledger=ledger)
     lines = str(found).splitlines()
 

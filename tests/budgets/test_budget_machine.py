@@ -103,6 +103,9 @@ class BudgetMachine(RuleBasedStateMachine):
                 assert {one: (one.spent_usd, one.reserved_usd) for one in self.budgets} == before
                 return
         assert fits
+        users = {one.user_id for one in asked}
+        if any(one.user_id in users and one not in asked for one in self.budgets):
+            self.excess += amount  # the user's other budget was not around this call
         self.holds.append((hold, amount, tuple(asked), self.now))
 
     @precondition(lambda self: self.holds)

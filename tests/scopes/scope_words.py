@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from costtrace.scopes import Scope, Stay, current
+from functools import partial
+
+from costtrace.scopes import Scope, Stay, Step, current
 
 
 def as_user(user_id: str) -> Stay:
@@ -13,6 +15,11 @@ def as_user(user_id: str) -> Stay:
 def in_function(name: str) -> Stay:
     """Stand in a tracked function of this name, below the present scope."""
     return Stay(Scope(current(), function_name=name))
+
+
+def step_of(name: str) -> Step:
+    """The steps of a tracked generator function of this name."""
+    return Step(partial(Scope, function_name=name))
 
 
 def who() -> str | None:

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from costtrace.exceptions import CosttraceError
-from costtrace.scopes import Handoff, HandoffError, Scope, decode, encode
+from costtrace.exceptions import CosttraceError, HandoffError
+from costtrace.scopes import Handoff, Scope, decode, encode
 from costtrace.scopes.handoff import HEADER, from_headers, to_headers
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)

@@ -7,6 +7,7 @@ import gc
 import logging
 import subprocess
 import sys
+import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -310,3 +311,37 @@ def test_scopes_are_light_to_import():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert not hasattr(scopes, "nothing_of_this_name")
+
+
+@pytest.mark.parametrize("when", ["opened", "closed"])
+def test_garbage_that_enters_a_scope_while_another_opens_or_closes(when):
+    """A generator left in a cycle is closed by the collector, at any point of any thread."""
+    program = f"""
+        import gc
+        from costtrace.scopes import Scope, Stay, Step, active, drive, register
+        class Cycle: pass
+        closed = []
+        def body():
+            try: yield
+            finally: closed.append(True)
+        def leave_garbage():
+            cycle = Cycle()
+            cycle.steps = drive(body(), Step(lambda parent: Scope(parent, function_name="gen")))
+            next(cycle.steps)
+            cycle.itself = cycle
+        gc.disable()
+        leave_garbage()
+        hooks = {{"opened": int, "closed": int, "{when}": gc.collect}}
+        register(hooks["opened"], hooks["closed"])
+        with Stay(Scope()):
+            assert closed == [True] * ("{when}" == "opened")
+        assert closed == [True]
+        assert not active()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr

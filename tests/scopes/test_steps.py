@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from scope_words import as_user, in_function, path, who
+from scope_words import as_user, in_function, path, step_of, who
 
-from costtrace.scopes import Step, active, drive, drive_async
+from costtrace.scopes import Scope, Step, active, current, drive, drive_async
 
 
 def stepped(generator, name="gen"):
     """The generator, with a function of this name entered per step."""
-    return drive(generator, Step(function_name=name))
+    return drive(generator, step_of(name))
 
 
 def test_open_in_the_body_only():
@@ -45,6 +45,83 @@ def test_each_step_belongs_to_whoever_asks():
         assert next(generator) == ("bob", ("gen",))
     assert next(generator) == ("anon", ("gen",))
     generator.close()
+
+
+def test_scope_is_made_once():
+    """Only its place changes with who asks, so a budget of its own is not opened anew."""
+    made = []
+
+    def make(parent):
+        made.append(parent)
+        return Scope(parent, function_name="gen", budget="own", tags={"a": "b"})
+
+    def body():
+        while True:
+            yield current()
+
+    generator = drive(body(), Step(make))
+    first = next(generator)
+    with as_user("bob"), in_function("f"):
+        second = next(generator)
+    generator.close()
+    assert made == [None]
+    assert (first.budgets, first.call_path) == (("own",), ("gen",))
+    assert (second.budgets, second.call_path, second.user_id) == (("own",), ("f", "gen"), "bob")
+    assert second.tags == first.tags == {"a": "b"}
+
+
+def test_closing_belongs_to_the_last_step():
+    """A generator that is thrown away in another user's scope ends in its own."""
+    seen = []
+
+    def body():
+        try:
+            yield
+        finally:
+            seen.append((who(), path()))
+
+    with as_user("alice"):
+        generator = stepped(body())
+        next(generator)
+    with as_user("bob"):
+        del generator
+        assert who() == "bob"
+    assert seen == [("alice", ("gen",))]
+
+
+@pytest.mark.parametrize("how", ["exhausted", "closed", "raised", "thrown away", "never begun"])
+def test_end_is_told_once(how):
+    """With all scopes of its steps that are still referred to."""
+    told, kept = [], []
+    step = step_of("gen")
+
+    def body():
+        kept.append(current())
+        yield
+        kept.append(current())
+        yield
+        if how == "raised":
+            raise KeyError
+
+    def ended(is_closed):
+        told.append((is_closed, len(list(step.scopes()))))
+
+    generator = drive(body(), step, ended)
+    if how != "never begun":
+        with as_user("alice"):
+            next(generator)
+        next(generator)
+    if how == "raised":
+        with pytest.raises(KeyError):
+            next(generator)
+    elif how == "exhausted":
+        assert list(generator) == []
+    elif how == "closed":
+        generator.close()
+    del generator
+
+    is_early = how in ("closed", "thrown away")
+    assert told == ([] if how == "never begun" else [(is_early, 2)])
 
 
 def test_interleaved():
@@ -142,7 +219,7 @@ def test_async_generator():
             yield path()
 
     async def main():
-        generator = drive_async(body(), Step(function_name="gen"))
+        generator = drive_async(body(), step_of("gen"))
         seen = []
         async for item in generator:
             seen.append((item, path()))
@@ -169,7 +246,7 @@ def test_async_generator_protocol():
             seen.append(("closed", path()))
 
     async def main():
-        generator = drive_async(body(), Step(function_name="gen"))
+        generator = drive_async(body(), step_of("gen"))
         assert await generator.asend(None) == "first"
         assert await generator.asend("sent") == "second"
         assert await generator.athrow(KeyError) == "third"
@@ -191,7 +268,7 @@ def test_async_generators_of_many_users():
 
     async def consume(name):
         with as_user(name):
-            return [item async for item in drive_async(body(), Step(function_name="s"))]
+            return [item async for item in drive_async(body(), step_of("s"))]
 
     async def main():
         return await asyncio.gather(*(consume(f"u{n}") for n in range(20)))
@@ -207,7 +284,7 @@ def test_cancelled_inside_a_step():
         yield
 
     async def main():
-        generator = drive_async(body(), Step(function_name="gen"))
+        generator = drive_async(body(), step_of("gen"))
         task = asyncio.ensure_future(anext(generator))
         await asyncio.sleep(0)
         task.cancel()

@@ -9,9 +9,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from scope_words import as_user, in_function, path, who
+from scope_words import as_user, in_function, path, step_of, who
 
-from costtrace.scopes import Step, drive, drive_async
+from costtrace.scopes import drive, drive_async
 
 try:
     import uvloop
@@ -68,7 +68,7 @@ class Storm:
                 item.result(10)
             async_items.get(10)
             thread.join()
-            for _ in drive(self.numbers(user, inner), Step(function_name="gen")):
+            for _ in drive(self.numbers(user, inner), step_of("gen")):
                 self.check(user, *inner)
         self.check(user, *names)
 
@@ -128,7 +128,7 @@ class AsyncioStorm(Storm):
             children.append(asyncio.ensure_future(self.checked_later(user, inner)))
             await asyncio.to_thread(self.check, user, *inner)
             await loop.run_in_executor(self.pool, self.check, user, *inner)
-            async for _ in drive_async(self.stream(user, inner), Step(function_name="stream")):
+            async for _ in drive_async(self.stream(user, inner), step_of("stream")):
                 self.check(user, *inner)
             await asyncio.gather(called, *children)
         outliving = asyncio.create_task(self.checked_later(user, names))

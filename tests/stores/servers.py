@@ -49,6 +49,11 @@ def wait_until(is_so: Callable[[], bool], seconds: float = START_WITHIN_S) -> No
         time.sleep(0.01)
 
 
+def _ending_with_us() -> list[str]:
+    """What makes a program end when the tests are killed."""
+    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+
+
 class Server:
     """A server process in a folder of its own."""
 
@@ -137,6 +142,7 @@ class PostgresServer(Server):
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *_ending_with_us(),
                     self.programs / "postgres",
                     *("-D", self.data, "-p", str(self.port), "-k", ""),
                     *(part for setting in self.settings for part in ("-c", setting)),
@@ -202,6 +208,7 @@ class RedisServer(Server):
         """Start it and wait until it answers."""
         self.process = subprocess.Popen(
             [
+                *_ending_with_us(),
                 "redis-server",
                 *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
                 *("--dir", self.folder, *self.settings),

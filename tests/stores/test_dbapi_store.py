@@ -271,9 +271,9 @@ def test_locked_table_is_an_error_in_time(server: PostgresServer) -> None:
         before = time.monotonic()
         with pytest.raises(BudgetStoreError):
             store.reserve(hold(call))
-        assert time.monotonic() - before < 0.6
+        assert time.monotonic() - before < 1.5
 
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 30
     while True:
         try:
             assert store.balance("ledger", ALWAYS) == Balance()
@@ -319,7 +319,7 @@ def test_store_that_nobody_closed_ends_its_connections(server: PostgresServer) -
     assert store.sums().calls == 1
     del store
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     ours = (
         "SELECT count(*) FROM pg_stat_activity "
         "WHERE query LIKE '%settle(%' AND pid <> pg_backend_pid()"

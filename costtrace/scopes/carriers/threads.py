@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -86,6 +87,7 @@ def pooling(original: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+@functools.cache
 def binding_first(bind: Callable[[Any], Any]) -> Callable[..., Any]:
     """Bind the first argument of a method."""
 

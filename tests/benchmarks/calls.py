@@ -1,0 +1,158 @@
+"""What a call costs: `python -m tests.benchmarks.calls [rounds]`.
+
+The bare SDK call beside the same call tracked and under a budget, in turns. Two floors are beside
+them: the bare call once more (the noise of the machine), and wrappers that do nothing where ours
+do all they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openai._base_client
+import wrapt
+
+from costtrace import CostLedger, budget, tracked
+from tests.benchmarks.measuring import COSTS, Cost, Work, heading, in_turns, show_costs
+from tests.benchmarks.sdk import EVENTS, ask, async_client, client, read_stream
+
+CALLS = 25
+WRAPPED = ("request", "_process_response")
+BARE = "bare SDK call"
+
+
+def repeated(call: Callable[[], object]) -> Work:
+    """Return what makes a call so many times."""
+
+    def work(times: int) -> None:
+        for _ in range(times):
+            call()
+
+    return work
+
+
+def inside(scope: Any, call: Callable[[], object]) -> Work:
+    """Return the same with one scope around all of them."""
+
+    def work(times: int) -> None:
+        with scope:
+            for _ in range(times):
+                call()
+
+    return work
+
+
+def wrapped_emptily(call: Callable[[], object]) -> Work:
+    """Return the same with the two methods wrapped that are ours to wrap, by nothing."""
+    owner = openai._base_client.SyncAPIClient
+    originals = [vars(owner)[name] for name in WRAPPED]
+    wrappers = [wrapt.FunctionWrapper(one, pass_through) for one in originals]
+
+    def put(methods: list[Any]) -> None:
+        for name, method in zip(WRAPPED, methods, strict=True):
+            setattr(owner, name, method)
+
+    def work(times: int) -> None:
+        put(wrappers)
+        try:
+            for _ in range(times):
+                call()
+        finally:
+            put(originals)
+
+    return work
+
+
+def pass_through(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """The emptiest wrapper."""
+    return wrapped(*args, **kwargs)
+
+
+def measure_calls(rounds: int, folder: Path) -> dict[str, Cost]:
+    """Return what a sync call costs, in each way."""
+    sdk, memory, file = client(), CostLedger(), CostLedger(path=folder / "costs.db")
+    answer = tracked(function_name="answer")(lambda: ask(sdk))
+    in_memory = budget("alice", 1_000_000, window="month", ledger=memory)
+    in_file = budget("alice", 1_000_000, window="month", ledger=file)
+
+    def alone() -> None:
+        with in_memory:
+            answer()
+
+    variants = {
+        BARE: repeated(lambda: ask(sdk)),
+        "bare once more (noise)": repeated(lambda: ask(sdk)),
+        "two empty wrappers (floor)": wrapped_emptily(lambda: ask(sdk)),
+        "tracked, no limit": inside(budget("alice", ledger=memory), answer),
+        "tracked, budget in memory": inside(in_memory, answer),
+        "the same, its scope opened for each call": repeated(alone),
+        "tracked, budget in SQLite": inside(in_file, answer),
+    }
+    costs = in_turns(variants, CALLS, rounds)
+    file.close()
+    return costs
+
+
+def measure_async(rounds: int) -> dict[str, Cost]:
+    """Return what an awaited call costs."""
+    sdk, ledger = async_client(), CostLedger()
+    scope = budget("alice", 1_000_000, window="month", ledger=ledger)
+    answer = tracked(function_name="answer")(lambda: ask(sdk))
+    loop = asyncio.new_event_loop()
+
+    async def bare(times: int) -> None:
+        for _ in range(times):
+            await ask(sdk)
+
+    async def ours(times: int) -> None:
+        with scope:
+            for _ in range(times):
+                await answer()
+
+    costs = in_turns(
+        {
+            "bare awaited call": lambda times: loop.run_until_complete(bare(times)),
+            "tracked, budget in memory": lambda times: loop.run_until_complete(ours(times)),
+        },
+        CALLS,
+        rounds,
+    )
+    loop.run_until_complete(sdk.close())
+    loop.close()
+    return costs
+
+
+def measure_streams(rounds: int) -> dict[str, Cost]:
+    """Return what one event of a stream costs, its call included."""
+    sdk, ledger = client(), CostLedger()
+    scope = budget("alice", 1_000_000, window="month", ledger=ledger)
+    costs = in_turns(
+        {
+            "bare stream": repeated(lambda: read_stream(sdk)),
+            "budget in memory": inside(scope, lambda: read_stream(sdk)),
+        },
+        3,
+        rounds,
+    )
+    return {name: Cost(each.least / EVENTS, each.median / EVENTS) for name, each in costs.items()}
+
+
+def main(rounds: int = 60) -> None:
+    """Print the group."""
+    with tempfile.TemporaryDirectory() as folder:
+        heading("A call, CPU of the calling thread", COSTS)
+        goals = {"tracked, budget in memory": "goal +3%", "tracked, budget in SQLite": "goal +8%"}
+        show_costs(measure_calls(rounds, Path(folder)), BARE, goals)
+    heading("An awaited call", COSTS)
+    show_costs(measure_async(rounds), "bare awaited call", goals)
+    heading(f"An event of a stream of {EVENTS}, its call included", COSTS)
+    show_costs(measure_streams(rounds), "bare stream", {"budget in memory": "goal +1%"})
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
