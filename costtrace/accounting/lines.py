@@ -1,7 +1,7 @@
 """Lines: calls that wait for the same budget, first come, first served.
 
-Only those at the head of a line ask the store again and again: it is asked no more often when two
-hundred calls wait than when three do, and nobody who came later is served first.
+Only the one at the head of a line asks the store again and again: it is asked no more often when
+two hundred calls wait than when one does, and nobody who came later is served first.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Protocol
 
 from costtrace.accounting.steps import Steps, Wait
 
-AT_THE_HEAD = 3
-"""Calls of a line that may try at the same time; one alone would take the others' time."""
-PAUSE_S, LONGEST_PAUSE_S = 0.004, 0.1
+AT_THE_HEAD = 1
+"""Calls of a line that may try at the same time."""
+PAUSE_S, HEAD_PAUSE_S, LONGEST_PAUSE_S = 0.004, 0.02, 0.1
+"""Seconds between two looks: at first, at the head of a line, and further back."""
 
 
 class Rejection(Protocol):
@@ -115,7 +116,7 @@ def patiently(
                 if ticket is not None:
                     lines.leave(ticket)
                 ticket = lines.join(rejection.owner)
-            pause_s = min(pause_s * 1.3, LONGEST_PAUSE_S)
+            pause_s = min(pause_s * 1.3, HEAD_PAUSE_S)
             yield Wait(max(0.0, min(pause_s, end_s - time.monotonic())))
     finally:
         if ticket is not None:
