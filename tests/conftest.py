@@ -12,6 +12,7 @@ from patched import sdk_methods
 from vocabulary import vocabulary
 
 from costtrace import CostLedger, active
+from costtrace.accounting.health import FAULTS
 from costtrace.testing import LoopbackProvider
 
 
@@ -68,6 +69,12 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture(autouse=True)
+def _faults_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tally of our faults is the process's: each test starts its own at nothing."""
+    monkeypatch.setattr(FAULTS, "_counts", {})
 
 
 @pytest.fixture(autouse=True)
