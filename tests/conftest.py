@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from unittest import mock
 
 import pytest
 from patched import sdk_methods
@@ -72,9 +73,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture(autouse=True)
-def _faults_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tally of our faults is the process's: each test starts its own at nothing."""
-    monkeypatch.setattr(FAULTS, "_counts", {})
+def _faults_are_its_own() -> Iterator[None]:
+    """The tally of our faults is the process's: each test starts its own at nothing.
+
+    Without `monkeypatch`, which would then be undone after the checks of other fixtures.
+    """
+    with mock.patch.object(FAULTS, "_counts", {}):
+        yield
 
 
 @pytest.fixture(autouse=True)
