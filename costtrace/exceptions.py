@@ -2,7 +2,7 @@
 
 CosttraceError
     BudgetExceededError     the call was not sent: it could take a budget past its limit
-    UnknownPriceError       the call was not sent: nobody knows what it costs, and a limit holds
+    UnknownPriceError       nobody knows what a call costs: not sent under a limit, not estimated
     BudgetStoreError        the call was not sent: the store that keeps the budget does not answer
         StoreResetError     ... or it has lost its memory
     PriceTableError         a price file or table is wrong (also a ValueError)
@@ -81,7 +81,8 @@ class BudgetExceededError(CosttraceError):
 
     def __str__(self) -> str:
         who = "the ledger" if self.user_id is None else f"user {self.user_id!r}"
-        where = " in ".join(part for part in (self.model, self.function_name) if part)
+        named = (part for part in (self.model, self.function_name) if part not in ("", "unknown"))
+        where = " in ".join(named)
         parts = [f"budget of {who} exceeded" + (f" by {where}" if where else "")]
         if self.reason:
             parts.append(self.reason)
@@ -98,16 +99,24 @@ class BudgetExceededError(CosttraceError):
 
 
 class UnknownPriceError(CosttraceError):
-    """The call was not sent: a limit holds and no price is known for its model."""
+    """No price is known for a model: nothing was sent, or nothing can be estimated.
 
-    def __init__(self, model: str, user_id: str | None = None) -> None:
-        super().__init__(model, user_id)
+    `user_id` is the user whose limit holds, None where it is the ledger's own. `is_limited` is
+    False where no call was meant, as in `estimate_cost`.
+    """
+
+    def __init__(self, model: str, user_id: str | None = None, is_limited: bool = True) -> None:
+        super().__init__(model, user_id, is_limited)
         self.model = model
         self.user_id = user_id
+        self.is_limited = is_limited
 
     def __str__(self) -> str:
+        unknown = f"no price is known for {self.model!r}"
+        if not self.is_limited:
+            return f"{unknown}: give one with PriceTable.with_prices()"
         return (
-            f"no price is known for {self.model!r}, so its call cannot be held to the budget of "
+            f"{unknown}, so its call cannot be held to the budget of "
             f"{'the ledger' if self.user_id is None else f'user {self.user_id!r}'}: give one with "
             f'PriceTable.with_prices(), or choose on_unknown_model="assume_max" or "allow"'
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from costtrace.pricing.bound import UNLIMITED, Bound, tiers_that_may_serve
 from costtrace.pricing.catalogue import Limits, Model
-from costtrace.pricing.cost import affordable_output, cost, estimate_cost, worst_cost
+from costtrace.pricing.cost import cost, estimate_cost
 from costtrace.pricing.names import Resolution, place_of
 from costtrace.pricing.price import Line, Price, PriceId
 from costtrace.pricing.table import PriceTable
@@ -23,10 +23,8 @@ __all__ = [
     "PriceId",
     "PriceTable",
     "Resolution",
-    "affordable_output",
     "cost",
     "estimate_cost",
     "place_of",
     "tiers_that_may_serve",
-    "worst_cost",
 ]

@@ -1,8 +1,7 @@
-"""Cost: usage times price, exact, in whole picodollars; and the most a call can cost."""
+"""Cost: usage times price, exact, in whole picodollars."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -33,77 +32,6 @@ def cost(usage: Usage, price: Price | None) -> Picodollars | None:
     return total
 
 
-def worst_cost(
-    table: PriceTable,
-    model: str,
-    input_tokens: int,
-    max_output_tokens: int,
-    at: datetime | date | None = None,
-    *,
-    provider: str | None = None,
-    tier: str | None = "standard",
-    region: str = "",
-    operation: str = "",
-    variant: str = "",
-    cache_lifetimes: Collection[str] | None = None,
-    modalities: Collection[str] | None = None,
-    beside: Usage | None = None,
-) -> Picodollars | None:
-    """Return an upper bound of what a call may cost, in picodollars; None for an unknown price.
-
-    Every input token is charged at the dearest line that may apply, as are the output tokens, in
-    the dearest tier that may serve the request. See `PriceTable.bound` for the arguments, and keep
-    what that returns where the same request is asked about often. `beside` bounds tool calls,
-    seconds, characters and images.
-    """
-    bound = table.bound(
-        model,
-        at,
-        provider=provider,
-        tier=tier,
-        region=region,
-        operation=operation,
-        variant=variant,
-        cache_lifetimes=cache_lifetimes,
-        modalities=modalities,
-    )
-    return None if bound is None else bound.cost(input_tokens, max_output_tokens, beside)
-
-
-def affordable_output(
-    table: PriceTable,
-    model: str,
-    input_tokens: int,
-    amount: Picodollars,
-    at: datetime | date | None = None,
-    *,
-    provider: str | None = None,
-    tier: str | None = "standard",
-    region: str = "",
-    operation: str = "",
-    variant: str = "",
-    cache_lifetimes: Collection[str] | None = None,
-    modalities: Collection[str] | None = None,
-    beside: Usage | None = None,
-) -> int | None:
-    """Return the most output tokens for which `worst_cost` stays within `amount` picodollars.
-
-    None where not even the input does, or where no price is known.
-    """
-    bound = table.bound(
-        model,
-        at,
-        provider=provider,
-        tier=tier,
-        region=region,
-        operation=operation,
-        variant=variant,
-        cache_lifetimes=cache_lifetimes,
-        modalities=modalities,
-    )
-    return None if bound is None else bound.output_for(amount, input_tokens, beside)
-
-
 def estimate_cost(
     model: str,
     input_tokens: int,
@@ -125,5 +53,5 @@ def estimate_cost(
     table = PriceTable.bundled() if prices is None else prices
     picodollars = cost(usage, table.price(model, at, input_tokens=input_tokens))
     if picodollars is None:
-        raise UnknownPriceError(model)
+        raise UnknownPriceError(model, is_limited=False)
     return to_usd(picodollars)

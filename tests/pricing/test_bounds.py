@@ -9,14 +9,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from costtrace.pricing import (
-    UNLIMITED,
-    PriceTable,
-    affordable_output,
-    cost,
-    tiers_that_may_serve,
-    worst_cost,
-)
+from costtrace.pricing import UNLIMITED, PriceTable, cost, tiers_that_may_serve
 from costtrace.usage import Usage
 
 BUNDLED = PriceTable.bundled()
@@ -35,6 +28,18 @@ REGIONS = ("", "us", "eu", "bedrock:us-gov", "bedrock:", "vertex:")
 models = st.sampled_from(TABLE.models())
 moments = st.datetimes(datetime(2024, 1, 1), datetime(2027, 6, 1), timezones=st.just(timezone.utc))
 tokens = st.integers(0, 3_000_000) | st.integers(99_990, 100_010) | st.integers(271_990, 272_010)
+
+
+def worst_cost(model, n, m, at, *, beside=None, **request):
+    """Return the bound of a call's cost; None where the model, or a part of it, has no price."""
+    bound = TABLE.bound(model, at, **request)
+    return None if bound is None else bound.cost(n, m, beside)
+
+
+def affordable_output(model, n, amount, at, *, beside=None, **request):
+    """Return the most output tokens for which `worst_cost` stays within the amount."""
+    bound = TABLE.bound(model, at, **request)
+    return None if bound is None else bound.output_for(amount, n, beside)
 
 
 @st.composite
@@ -73,7 +78,7 @@ def consistent_usage(draw, input_tokens: int, output_tokens: int) -> Usage:
 @given(st.data(), models, st.sampled_from(TIERS), st.sampled_from(REGIONS), moments, tokens, tokens)
 def test_no_call_within_its_bound_costs_more(data, model, tier, region, at, n, m):
     """Any usage, in any tier that may serve the request, of any model, at any time and place."""
-    worst = worst_cost(TABLE, model, n, m, at, tier=tier, region=region)
+    worst = worst_cost(model, n, m, at, tier=tier, region=region)
     usage = data.draw(consistent_usage(n, m))
     for served in tiers_that_may_serve(tier):
         actual = cost(usage, TABLE.price(model, at, tier=served, region=region))
@@ -93,10 +98,10 @@ def test_a_request_that_cannot_write_a_lifetime_is_not_charged_for_it(data, mode
         cache_write_tokens=writes,
         **{f"cache_write_{life}_tokens": writes},
     )
-    worst = worst_cost(TABLE, model, n, m, at, cache_lifetimes=(life,), modalities=())
+    worst = worst_cost(model, n, m, at, cache_lifetimes=(life,), modalities=())
     actual = cost(plain, TABLE.price(model, at))
     assert worst is None or actual is None or actual <= worst
-    widest = worst_cost(TABLE, model, n, m, at)
+    widest = worst_cost(model, n, m, at)
     assert worst is None or widest >= worst
 
 
@@ -115,28 +120,28 @@ def test_more_tokens_never_cost_less(model, tier, at, n, more_n, m, more_m):
 @example("acme-odd", "standard", datetime(2026, 1, 1, tzinfo=timezone.utc), 10, 10**9)
 def test_affordable_output_is_the_exact_inverse_of_the_worst_case(model, tier, at, n, amount):
     """The answer fits into the amount, and one token more does not."""
-    fits = affordable_output(TABLE, model, n, amount, at, tier=tier)
+    fits = affordable_output(model, n, amount, at, tier=tier)
     if fits is None:
-        nothing = worst_cost(TABLE, model, n, 0, at, tier=tier)
+        nothing = worst_cost(model, n, 0, at, tier=tier)
         assert nothing is None or nothing > amount
         return
-    assert worst_cost(TABLE, model, n, fits, at, tier=tier) <= amount
-    one_more = worst_cost(TABLE, model, n, fits + 1, at, tier=tier)
+    assert worst_cost(model, n, fits, at, tier=tier) <= amount
+    one_more = worst_cost(model, n, fits + 1, at, tier=tier)
     assert fits == UNLIMITED or one_more is None or one_more > amount
 
 
 def test_the_bound_is_tight_where_all_is_known(now):
     """A plain request with no cache writes is bounded by exactly its list price."""
     assert (
-        worst_cost(TABLE, "claude-opus-4-8", 2400, 1000, now, cache_lifetimes=(), modalities=())
+        worst_cost("claude-opus-4-8", 2400, 1000, now, cache_lifetimes=(), modalities=())
         == 2400 * 5_000_000 + 1000 * 25_000_000
     )
     assert (
-        worst_cost(TABLE, "gpt-6-sol", 272_000, 10, now, cache_lifetimes=())
+        worst_cost("gpt-6-sol", 272_000, 10, now, cache_lifetimes=())
         == 272_000 * 2_000_000 + 10 * 10_000_000
     )
     assert (
-        worst_cost(TABLE, "gpt-6-sol", 272_001, 10, now, cache_lifetimes=())
+        worst_cost("gpt-6-sol", 272_001, 10, now, cache_lifetimes=())
         == 272_001 * 4_000_000 + 10 * 15_000_000
     )
 
@@ -147,15 +152,15 @@ def test_the_bound_rounds_up_where_a_price_does_not_divide(now):
     usage = Usage(input_tokens=300, output_tokens=300)
 
     assert cost(usage, price) == 300 * 1_333_333 + 90 + 300 * 2_777_777 + 210
-    assert worst_cost(TABLE, "acme-odd", 300, 300, now) == 300 * 2_000_000 + 300 * 2_777_778
+    assert worst_cost("acme-odd", 300, 300, now) == 300 * 2_000_000 + 300 * 2_777_778
 
 
 def test_writes_that_may_happen_are_in_the_bound(now):
     """Unless told otherwise, each input token may be written for the longest time there is."""
-    assert worst_cost(TABLE, "claude-opus-4-8", 10, 0, now) == 10 * 10_000_000
-    assert worst_cost(TABLE, "gpt-6-sol", 10, 0, now) == 10 * 5_000_000
-    assert worst_cost(TABLE, "gpt-6-sol", 10, 0, now, cache_lifetimes=("30m",)) == 10 * 2_500_000
-    assert worst_cost(TABLE, "gpt-4o", 10, 0, now) == 10 * 2_500_000
+    assert worst_cost("claude-opus-4-8", 10, 0, now) == 10 * 10_000_000
+    assert worst_cost("gpt-6-sol", 10, 0, now) == 10 * 5_000_000
+    assert worst_cost("gpt-6-sol", 10, 0, now, cache_lifetimes=("30m",)) == 10 * 2_500_000
+    assert worst_cost("gpt-4o", 10, 0, now) == 10 * 2_500_000
 
 
 @pytest.mark.parametrize(
@@ -167,16 +172,16 @@ def test_writes_that_may_happen_are_in_the_bound(now):
 )
 def test_the_dearest_tier_that_may_serve_counts(now, tier, usd_output):
     """A cheap tier may be served as standard, auto as priority."""
-    assert worst_cost(TABLE, "gpt-6-sol", 0, 1, now, tier=tier) == usd_output * 10**6
+    assert worst_cost("gpt-6-sol", 0, 1, now, tier=tier) == usd_output * 10**6
 
 
 def test_a_dear_tier_without_a_price_is_unknown(now):
     """Nobody knows what it would cost, so nobody can bound it."""
-    assert worst_cost(TABLE, "gpt-5.4-nano", 10, 10, now, tier="priority") is None
-    assert worst_cost(TABLE, "gpt-4o", 10, 10, now, tier="ultrafast") is None
-    assert worst_cost(TABLE, "claude-haiku-4-5", 10, 10, now, tier="fast") is None
-    assert worst_cost(TABLE, "no-such-model", 10, 10, now) is None
-    assert affordable_output(TABLE, "no-such-model", 10, 10**12, now) is None
+    assert worst_cost("gpt-5.4-nano", 10, 10, now, tier="priority") is None
+    assert worst_cost("gpt-4o", 10, 10, now, tier="ultrafast") is None
+    assert worst_cost("claude-haiku-4-5", 10, 10, now, tier="fast") is None
+    assert worst_cost("no-such-model", 10, 10, now) is None
+    assert affordable_output("no-such-model", 10, 10**12, now) is None
 
 
 def test_a_priority_request_that_is_too_long_for_it_is_bounded_by_standard(now):
@@ -191,14 +196,14 @@ def test_a_bound_changes_with_the_day(now):
     """It follows the same dates as the price."""
     march = datetime(2027, 3, 1, tzinfo=timezone.utc)
     for at, usd in ((march - timedelta(microseconds=1), 30), (march, 60)):
-        assert worst_cost(TABLE, "gpt-6.2-sol", 0, 1, at, tier="ultrafast") == usd * 10**6
+        assert worst_cost("gpt-6.2-sol", 0, 1, at, tier="ultrafast") == usd * 10**6
 
 
 def test_what_is_not_tokens_is_bounded_by_what_the_caller_says(now):
     """Seconds, characters and tool calls are counted beside the tokens, rounded up."""
 
     def worst(model: str, n: int, beside: Usage | None) -> int | None:
-        return worst_cost(TABLE, model, n, 0, now, cache_lifetimes=(), beside=beside)
+        return worst_cost(model, n, 0, now, cache_lifetimes=(), beside=beside)
 
     assert worst("whisper-1", 0, Usage(seconds=60)) == 6_000_000_000
     assert worst("gpt-live-transcribe", 0, Usage(seconds=1)) == 283_333_334
@@ -211,7 +216,7 @@ def test_what_is_not_tokens_is_bounded_by_what_the_caller_says(now):
     assert worst("gpt-4o", 10, Usage(seconds=9)) == 25_000_000
     assert (
         affordable_output(
-            TABLE, "gpt-4o", 0, 10_000_000_000 + 10**7, now, beside=Usage(web_search_calls=1)
+            "gpt-4o", 0, 10_000_000_000 + 10**7, now, beside=Usage(web_search_calls=1)
         )
         == 1
     )
@@ -219,10 +224,10 @@ def test_what_is_not_tokens_is_bounded_by_what_the_caller_says(now):
 
 def test_an_embedding_has_no_output_to_pay_for(now):
     """Its bound is that of the input; output it cannot bring has no price."""
-    assert worst_cost(TABLE, "text-embedding-3-small", 100, 0, now) == 100 * 20_000
-    assert worst_cost(TABLE, "text-embedding-3-small", 100, 1, now) is None
-    assert affordable_output(TABLE, "text-embedding-3-small", 100, 10**12, now) == 0
-    assert affordable_output(TABLE, "omni-moderation-latest", 100, 0, now) == 0
+    assert worst_cost("text-embedding-3-small", 100, 0, now) == 100 * 20_000
+    assert worst_cost("text-embedding-3-small", 100, 1, now) is None
+    assert affordable_output("text-embedding-3-small", 100, 10**12, now) == 0
+    assert affordable_output("omni-moderation-latest", 100, 0, now) == 0
 
 
 def test_free_output_is_affordable_without_end(now):
