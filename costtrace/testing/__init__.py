@@ -1,19 +1,43 @@
-"""A provider on this machine for tests: real HTTP, both protocols, no network, no key."""
+"""A provider on this machine for tests: real HTTP, both protocols, no network, no key.
 
-from costtrace.testing.generation import count_input, count_text
-from costtrace.testing.log import Billed, LoggedRequest, Received, Upload
-from costtrace.testing.provider import LoopbackProvider
-from costtrace.testing.reply import COMPUTED, OMITTED, Reply
+Loaded when first used: pytest imports this package wherever costtrace is installed.
+"""
 
-__all__ = [
-    "COMPUTED",
-    "OMITTED",
-    "Billed",
-    "LoggedRequest",
-    "LoopbackProvider",
-    "Received",
-    "Reply",
-    "Upload",
-    "count_input",
-    "count_text",
-]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from costtrace.testing.generation import count_input as count_input
+    from costtrace.testing.generation import count_text as count_text
+    from costtrace.testing.log import Billed as Billed
+    from costtrace.testing.log import LoggedRequest as LoggedRequest
+    from costtrace.testing.log import Received as Received
+    from costtrace.testing.log import Upload as Upload
+    from costtrace.testing.provider import LoopbackProvider as LoopbackProvider
+    from costtrace.testing.reply import COMPUTED as COMPUTED
+    from costtrace.testing.reply import OMITTED as OMITTED
+    from costtrace.testing.reply import Reply as Reply
+
+_HOME_OF = {
+    "Billed": "log",
+    "COMPUTED": "reply",
+    "LoggedRequest": "log",
+    "LoopbackProvider": "provider",
+    "OMITTED": "reply",
+    "Received": "log",
+    "Reply": "reply",
+    "Upload": "log",
+    "count_input": "generation",
+    "count_text": "generation",
+}
+__all__ = [*_HOME_OF]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -47,11 +48,18 @@ def ready() -> None:
     sys.stdin.readline()
 
 
+def shared(path: str, **options: Any) -> Any:
+    """The ledger in a file; a loaded machine may let a process wait for long."""
+    from costtrace import CostLedger, SQLiteStore
+
+    return CostLedger(store=SQLiteStore(path, timeout_s=60), **options)
+
+
 def race(path: str, n: str) -> None:
     """Take 7 of 1000 as often as it fits."""
-    from costtrace import BudgetExceededError, CostLedger, budget
+    from costtrace import BudgetExceededError, budget
 
-    with CostLedger(path=path) as ledger:
+    with shared(path) as ledger:
         b = budget("alice", "0.000000001", ledger=ledger)
         ready()
         for _ in range(60):
@@ -64,9 +72,9 @@ def race(path: str, n: str) -> None:
 
 def cross(path: str, n: str) -> None:
     """Spend on ten budgets until all are beyond both thresholds."""
-    from costtrace import CostLedger, budget
+    from costtrace import budget
 
-    with CostLedger(path=path) as ledger:
+    with shared(path) as ledger:
         purses = [
             budget(f"u{k}", 1, window="month", alert_at=(0.5, 0.9), ledger=ledger)
             for k in range(10)
@@ -80,9 +88,9 @@ def cross(path: str, n: str) -> None:
 
 def die_before_delivery(path: str, n: str) -> None:
     """Cross a threshold, and be gone before anybody hears of it."""
-    from costtrace import CostLedger, budget
+    from costtrace import budget
 
-    ledger = CostLedger(path=path)
+    ledger = shared(path)
     ledger.on_alert(lambda _: os._exit(9))
     ready()
     budget("alice", 1, ledger=ledger).record("0.95")
@@ -94,7 +102,7 @@ def calls(path: str, url: str, limit: str, n: str) -> None:
     import budget_storm as storm
     import openai
 
-    from costtrace import CostLedger, budget
+    from costtrace import budget
 
     class Provider:
         def openai(self, **options: object) -> object:
@@ -103,7 +111,7 @@ def calls(path: str, url: str, limit: str, n: str) -> None:
         def anthropic(self, **options: object) -> object:
             return anthropic.Anthropic(api_key="x", base_url=url, **options)
 
-    with CostLedger(path=path) as ledger:
+    with shared(path) as ledger:
         purse = budget("alice", limit, ledger=ledger, alert_at=None)
         ready()
         for outcome in storm.in_threads(Provider(), purse, storm.plan(int(n), 50), threads=8):
@@ -114,10 +122,10 @@ def rollover(path: str, n: str) -> None:
     """Work across the boundary of a window, on a clock that moves with the steps."""
     from datetime import datetime, timedelta, timezone
 
-    from costtrace import CostLedger, budget
+    from costtrace import budget
 
     now = [datetime(2026, 11, 20, 23, 59, 30, tzinfo=timezone.utc)]
-    with CostLedger(path=path, clock=lambda: now[0]) as ledger:
+    with shared(path, clock=lambda: now[0]) as ledger:
         b = budget("alice", 1, window="day", ledger=ledger)
         ready()
         for _ in range(40):

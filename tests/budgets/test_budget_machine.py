@@ -77,6 +77,10 @@ class BudgetMachine(RuleBasedStateMachine):
         assert sum((amount for *_, amount in self.spends), Decimal(0)) == self.ledger.total_cost
         self.ledger.close()
 
+    def taken(self) -> dict[Any, Decimal]:
+        """What is spent and reserved together of each budget."""
+        return {one: one.spent_usd + one.reserved_usd for one in self.budgets}
+
     def inside(self, chosen: set[int]) -> Any:
         """Enter these budgets, from the outside in."""
         stack = ExitStack()
@@ -86,10 +90,13 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @rule(chosen=st.sets(st.integers(0, 2)), own=st.integers(0, 3), amount=cents)
     def authorize(self, chosen: set[int], own: int, amount: Decimal) -> None:
-        """A refusal names a budget that would really have been passed, and moves nothing."""
+        """A refusal names a budget that would really have been passed, and takes nothing.
+
+        It may charge a hold whose lease has run out: what was reserved is then spent.
+        """
         asked = {self.budgets[n] for n in chosen} | {self.budgets[own]}
-        before = {one: (one.spent_usd, one.reserved_usd) for one in self.budgets}
-        fits = all(sum(before[one]) + amount <= (one.limit_usd or 0) for one in asked)
+        before = self.taken()
+        fits = all(before[one] + amount <= (one.limit_usd or 0) for one in asked)
         with self.inside(chosen):
             try:
                 hold = self.budgets[own].authorize(amount)
@@ -100,7 +107,7 @@ class BudgetMachine(RuleBasedStateMachine):
             if refused is not None:
                 assert not fits
                 assert refused.spent_usd + refused.reserved_usd + amount > (refused.limit_usd or 0)
-                assert {one: (one.spent_usd, one.reserved_usd) for one in self.budgets} == before
+                assert self.taken() == before
                 return
         assert fits
         users = {one.user_id for one in asked}

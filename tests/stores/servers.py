@@ -138,7 +138,20 @@ class PostgresServer(Server):
         return f"host=127.0.0.1 port={self.port} user=costtrace dbname=postgres"
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it answers.
+
+        After a crash it gives up at once while a process of the old one is still about to end.
+        """
+        self._launch()
+
+        def is_ready() -> bool:
+            if self.process is None or self.process.poll() is not None:
+                self._launch()
+            return self.is_ready()
+
+        wait_until(is_ready)
+
+    def _launch(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -152,7 +165,6 @@ class PostgresServer(Server):
                 cwd=self.folder,
                 **self.account,
             )
-        wait_until(self.is_ready)
 
     def is_ready(self) -> bool:
         import psycopg

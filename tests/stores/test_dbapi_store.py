@@ -31,7 +31,7 @@ class TestDBAPIStore(StoreContract):
     @pytest.fixture
     def open_store(self, server: PostgresServer) -> Callable[[], Store]:
         """Return what opens a store."""
-        return lambda: DBAPIStore(server.connect)
+        return lambda: DBAPIStore(server.connect, timeout_s=30)
 
 
 def does_its_work(store: Any) -> None:

@@ -41,7 +41,7 @@ class TestRedisStore(StoreContract):
     @pytest.fixture
     def open_store(self, client: Any) -> Callable[[], Store]:
         """Return what opens a store."""
-        return lambda: RedisStore(client, timeout_s=TIMEOUT_S)
+        return lambda: RedisStore(client, timeout_s=30)
 
 
 # -- clients and their settings ------------------------------------------------------------------
