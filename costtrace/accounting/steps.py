@@ -1,4 +1,4 @@
-"""Steps: rules that ask a store or wait, written once as generators.
+"""Steps: rules that ask a store or a provider, or wait, written once as generators.
 
 Whoever takes the steps runs them on the spot, or off an event loop.
 """
@@ -6,7 +6,7 @@ Whoever takes the steps runs them on the spot, or off an event loop.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,7 +18,15 @@ class Wait:
     seconds: float
 
 
-Step: TypeAlias = "Callable[[], Any] | Wait"
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A step that asks a provider through the caller's own client, which is sync or async."""
+
+    now: Callable[[], Any]
+    later: Callable[[], Awaitable[Any]]
+
+
+Step: TypeAlias = "Callable[[], Any] | Wait | Ask"
 Steps: TypeAlias = "Generator[Step, Any, Any]"
 
 
@@ -35,6 +43,8 @@ def take(steps: Steps) -> Any:
         try:
             if isinstance(step, Wait):
                 time.sleep(step.seconds)
+            elif isinstance(step, Ask):
+                answer = step.now()
             else:
                 answer = step()
         except BaseException as error:

@@ -42,6 +42,7 @@ class BudgetTerms:
     on_store_error: OnStoreError = "refuse"
     wait_s: float = 0.0
     cover_retries: bool = True
+    ask_provider: bool = False
     block_id: str = ""
     """Tells one `with` from another, where the budget counts for one `with` alone."""
 
@@ -110,6 +111,7 @@ def budget_terms(
     on_exceed: OnExceed,
     wait: float,
     cover_retries: bool,
+    ask_provider: bool,
     on_unknown_model: OnUnknownModel | None,
     on_store_error: OnStoreError | None,
 ) -> BudgetTerms:
@@ -142,6 +144,7 @@ def budget_terms(
         on_store_error=on_store_error,
         wait_s=_seconds("wait", wait),
         cover_retries=bool(cover_retries),
+        ask_provider=bool(ask_provider),
     )
 
 

@@ -57,6 +57,7 @@ def budget(
     on_exceed: OnExceed = "raise",
     wait: float = 0,
     cover_retries: bool = True,
+    ask_provider: bool = False,
     on_unknown_model: OnUnknownModel | None = None,
     on_store_error: OnStoreError | None = None,
     tags: Mapping[str, str] | None = None,
@@ -72,6 +73,8 @@ def budget(
     A call that does not fit is refused with `BudgetExceededError` before it is sent; with
     `on_exceed="fit"` it is sent with the `max_tokens` that fits, with `"warn"` as it is. `wait` is
     for how many seconds a call waits for others in flight to give back what they do not need.
+    With `ask_provider`, a call of Claude or Responses that does not fit by the bound of its bytes
+    is counted by the provider before it is refused: free, one round trip, by the same client.
     `alert_at` is the share of the limit at which an `Alert` is logged and given to `on_alert`.
 
     >>> with budget("alice", 5.00, window="month") as b:
@@ -91,6 +94,7 @@ def budget(
         on_exceed=on_exceed,
         wait=wait,
         cover_retries=cover_retries,
+        ask_provider=ask_provider,
         on_unknown_model=on_unknown_model,
         on_store_error=on_store_error,
     )

@@ -65,6 +65,7 @@ class _Authorization:
         self.charges = call.charges
         self.estimate = call.estimate
         self.hard = call.charges.hard
+        self._has_asked = False
 
     def steps(self) -> Steps:
         """Yield the steps; see `authorization`."""
@@ -105,18 +106,31 @@ class _Authorization:
 
     def _attempt(self, may_wait: bool) -> Steps:
         """Try to reserve the call; come to why that failed, or to None."""
-        cap, can_be_capped = self.call.request.output_cap, self.estimate.can_be_capped
-        if cap is None and can_be_capped:
-            rejection = yield from self._without_cap(may_wait)
-        else:
-            most = self.estimate.largest_output if cap is None else cap
-            for input_tokens in self.estimate.inputs():
-                rejection = yield from self._with_cap(self._worst(input_tokens, most))
-                if rejection is None:
-                    return None
-        if rejection is not None and rejection.can_fit and can_be_capped:
+        rejection = yield from self._attempt_as_bounded(may_wait)
+        if rejection is not None and (yield from self._counted_by_provider()):
+            rejection = yield from self._attempt_as_bounded(may_wait)
+        if rejection is not None and rejection.can_fit and self.estimate.can_be_capped:
             return (yield from self._fitted(rejection, may_wait))
         return rejection
+
+    def _attempt_as_bounded(self, may_wait: bool) -> Steps:
+        """Try it by the bounds that are at hand, the most precise one last."""
+        cap, estimate = self.call.request.output_cap, self.estimate
+        if cap is None and estimate.can_be_capped:
+            return (yield from self._without_cap(may_wait))
+        most = estimate.largest_output if cap is None else cap
+        for input_tokens in estimate.inputs():
+            rejection = yield from self._with_cap(self._worst(input_tokens, most))
+            if rejection is None:
+                break
+        return rejection
+
+    def _counted_by_provider(self) -> Steps:
+        """Ask the provider to count the prompt, once and where a budget allows it."""
+        if self._has_asked or not any(terms.ask_provider for terms in self.hard):
+            return False
+        self._has_asked = True
+        return (yield self.estimate.ask(self.outgoing.client))
 
     def _with_cap(self, worst: _Worst) -> Steps:
         """Reserve a call whose output is bounded, for as many attempts as can be paid for."""

@@ -7,12 +7,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from costtrace.accounting.steps import Ask
 from costtrace.instrumentation.faults import guard
 from costtrace.money import Picodollars
 from costtrace.pricing import Bound, Limits, Price, PriceTable
 from costtrace.providers import Reading, Request
 from costtrace.providers.base import given
 from costtrace.tokens import (
+    aexact,
     count_input_tokens,
     count_message_tokens,
     count_output,
@@ -29,6 +31,8 @@ ASSUMED_TOOL_USES = 20
 """Searches that one call may make where neither the request nor the tool limits them."""
 LARGEST_UPLOAD = 25 * 2**20
 """Bytes that OpenAI takes of one recording."""
+ASK_WITHIN_S = 5.0
+"""How long a provider's count is waited for; without one, the bound in hand decides."""
 LEAST_BYTES_PER_SECOND = 750
 """Of a recording: 6 kbit/s, the least that Opus speech has."""
 _BY_TOKENS = ("chat", "messages", "responses", "completions", "embeddings")
@@ -144,6 +148,32 @@ class Estimate:
                     return min(int(closer), quick)
         return quick
 
+    def ask(self, client: Any) -> Ask:
+        """Return the step that asks the provider for a closer bound of the input.
+
+        It comes to whether there is one now. A count endpoint is free, but a round trip.
+        """
+        request = self.request
+        asked = (request.body, request.operation, request.provider, request.model)
+
+        def now() -> bool:
+            with guard("ask a provider to count"):
+                return self._is_closer(exact(*asked, _hurried(client)))
+            return False
+
+        async def later() -> bool:
+            with guard("ask a provider to count"):
+                return self._is_closer(await aexact(*asked, _hurried(client)))
+            return False
+
+        return Ask(now, later)
+
+    def _is_closer(self, asked: int | None) -> bool:
+        if asked is None or asked >= self.closest_input:
+            return False
+        self.__dict__["closest_input"] = int(asked)
+        return True
+
     def inputs(self) -> Iterator[int]:
         """Yield bounds of the input tokens, each more precise and dearer to get."""
         yield self.quick_input
@@ -229,3 +259,8 @@ class Estimate:
         elif operation in ("transcriptions", "translations"):
             counts["seconds"] = -(-self.upload_bytes // LEAST_BYTES_PER_SECOND)
         return Usage(**counts) if counts else None
+
+
+def _hurried(client: Any) -> Any:
+    """Return the client as one that asks once and does not wait for long."""
+    return client.with_options(timeout=ASK_WITHIN_S, max_retries=0)

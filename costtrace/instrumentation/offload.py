@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from costtrace.accounting.steps import Steps, Wait
+from costtrace.accounting.steps import Ask, Steps, Wait
 
 T = TypeVar("T")
 THREADS = 4
@@ -60,6 +60,8 @@ async def take_off_loop(steps: Steps, is_blocking: bool, undo: Callable[[], obje
         try:
             if isinstance(step, Wait):
                 await pause(step.seconds)
+            elif isinstance(step, Ask):
+                answer = await step.later()
             else:
                 answer = await off_loop(is_blocking, step, lambda _: undo())
         except BaseException as error:

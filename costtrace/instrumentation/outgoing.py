@@ -25,6 +25,7 @@ class OptionsHook:
 class Outgoing:
     """One `request` of an SDK client: its arguments, with options of our own to change."""
 
+    client: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     options: Any
@@ -49,6 +50,7 @@ class Outgoing:
         host, site, base_path = _place_of(base_url)
         body, extra = options.json_data, options.extra_json
         return cls(
+            client=client,
             args=args,
             kwargs=kwargs,
             options=options,

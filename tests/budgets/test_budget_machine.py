@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from costtrace import BudgetExceededError, CostLedger, MemoryStore, SQLiteStore,
 from costtrace.money import to_pico
 
 SETTINGS = settings(
-    max_examples=40,
+    max_examples=int(os.environ.get("COSTTRACE_TEST_EXAMPLES", "40")),
     stateful_step_count=30,
     deadline=None,
     database=None,
