@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from costtrace.api import Estimate as Estimate
     from costtrace.api import Hold as Hold
     from costtrace.api import acompare_models as acompare_models
+    from costtrace.api import aestimate as aestimate
     from costtrace.api import budget as budget
     from costtrace.api import compare_models as compare_models
     from costtrace.api import estimate as estimate
@@ -58,9 +59,12 @@ if TYPE_CHECKING:
     from costtrace.stores import RedisStore as RedisStore
     from costtrace.stores import SQLiteStore as SQLiteStore
     from costtrace.tokens import TokenCount as TokenCount
+    from costtrace.tokens import acount_message_tokens as acount_message_tokens
+    from costtrace.tokens import acount_tokens as acount_tokens
     from costtrace.tokens import count_message_tokens as count_message_tokens
     from costtrace.tokens import count_tokens as count_tokens
     from costtrace.tokens import trim_messages as trim_messages
+    from costtrace.tokens import truncate_text as truncate_text
     from costtrace.usage import Usage as Usage
 
     ledger: CostLedger
@@ -74,6 +78,7 @@ _HOMES = {  # module -> the public names that live there
         "Estimate",
         "Hold",
         "acompare_models",
+        "aestimate",
         "budget",
         "compare_models",
         "estimate",
@@ -103,7 +108,15 @@ _HOMES = {  # module -> the public names that live there
     "pricing": ("PriceTable", "estimate_cost"),
     "scopes": ("carry",),
     "stores": ("DBAPIStore", "MemoryStore", "RedisStore", "SQLiteStore"),
-    "tokens": ("TokenCount", "count_message_tokens", "count_tokens", "trim_messages"),
+    "tokens": (
+        "TokenCount",
+        "acount_message_tokens",
+        "acount_tokens",
+        "count_message_tokens",
+        "count_tokens",
+        "trim_messages",
+        "truncate_text",
+    ),
     "usage": ("Usage",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

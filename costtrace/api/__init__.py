@@ -15,7 +15,7 @@ from costtrace.api.tracking import tracked
 if TYPE_CHECKING:
     from costtrace.api.compare import acompare_models, compare_models
     from costtrace.api.comparison import Answer, Comparison, ModelRow
-    from costtrace.api.estimation import Estimate, estimate
+    from costtrace.api.estimation import Estimate, aestimate, estimate
     from costtrace.api.handing import headers, resume
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Hold",
     "ModelRow",
     "acompare_models",
+    "aestimate",
     "budget",
     "compare_models",
     "estimate",
@@ -40,6 +41,7 @@ _LAZY = {
     "Estimate": "estimation",
     "ModelRow": "comparison",
     "acompare_models": "compare",
+    "aestimate": "estimation",
     "compare_models": "compare",
     "estimate": "estimation",
     "headers": "handing",

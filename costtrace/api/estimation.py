@@ -21,7 +21,13 @@ from costtrace.pricing import Price, PriceTable, cost
 from costtrace.providers import PROVIDERS, Request
 from costtrace.scopes import current
 from costtrace.stores.base import Query
-from costtrace.tokens import TokenCount, count_message_tokens, exact
+from costtrace.tokens import (
+    TokenCount,
+    acount_message_tokens,
+    aexact,
+    count_message_tokens,
+    exact,
+)
 from costtrace.usage import Usage
 
 HISTORY_CALLS = 1_000
@@ -91,26 +97,89 @@ def estimate(
 
     Raises `TypeError` or `ValueError` for wrong arguments, and the SDK's errors when it is asked.
     """
-    checked_id("model", model)
-    _check_cap(max_tokens)
-    home = checked_ledger(ledger) or default_ledger()
-    wanted = conversation(messages)
-    listed = None if tools is None else list(tools)
-    counted = count_message_tokens(wanted, model, tools=listed, client=client)
-    options: dict[str, Any] = {} if listed is None else {"tools": listed}
-    if max_tokens is not None:
-        options["max_tokens"] = max_tokens
-    worst = _worst_case(home, model, wanted, options)
-    most = worst.largest_output if max_tokens is None else min(max_tokens, worst.largest_output)
-    found = Estimate(
-        model=model,
-        input_tokens=counted,
-        max_tokens=most,
-        worst_usd=_usd(worst.worst(_input_bound(worst, client), most)),
+    planned = _Planned.of(model, messages, max_tokens, tools, ledger, function_name)
+    counted = count_message_tokens(planned.messages, model, tools=planned.tools, client=client)
+    asked = exact(*planned.request, client=client) if planned.can_be_asked(client) else None
+    return planned.estimate(counted, asked)
+
+
+async def aestimate(
+    model: str,
+    messages: object,
+    max_tokens: int | None = None,
+    *,
+    tools: Iterable[Any] | None = None,
+    ledger: CostLedger | None = None,
+    function_name: str | None = None,
+    client: object = None,
+) -> Estimate:
+    """As `estimate`, with an async client."""
+    planned = _Planned.of(model, messages, max_tokens, tools, ledger, function_name)
+    counted = await acount_message_tokens(
+        planned.messages, model, tools=planned.tools, client=client
     )
-    if function_name is None and (scope := current()) is not None and scope.call_path:
-        function_name = scope.function_name
-    return _with_history(found, home, function_name)
+    asked = await aexact(*planned.request, client=client) if planned.can_be_asked(client) else None
+    return planned.estimate(counted, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A call that somebody thinks of making."""
+
+    messages: list[Any]
+    tools: list[Any] | None
+    ledger: CostLedger
+    function_name: str | None
+    model: str
+    max_tokens: int | None
+    worst: WorstCase
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        messages: object,
+        max_tokens: int | None,
+        tools: Iterable[Any] | None,
+        ledger: CostLedger | None,
+        function_name: str | None,
+    ) -> _Planned:
+        """Return it, or raise for what is wrong with it."""
+        checked_id("model", model)
+        _check_cap(max_tokens)
+        home = checked_ledger(ledger) or default_ledger()
+        wanted = conversation(messages)
+        listed = None if tools is None else list(tools)
+        options: dict[str, Any] = {} if listed is None else {"tools": listed}
+        if max_tokens is not None:
+            options["max_tokens"] = max_tokens
+        if function_name is None and (scope := current()) is not None and scope.call_path:
+            function_name = scope.function_name
+        worst = _worst_case(home, model, wanted, options)
+        return cls(wanted, listed, home, function_name, model, max_tokens, worst)
+
+    @property
+    def request(self) -> tuple[Mapping[str, Any], str, str]:
+        """What a provider would be asked to count."""
+        request = self.worst.request
+        return request.body, request.operation, request.provider
+
+    def can_be_asked(self, client: object) -> bool:
+        """Whether a count of the provider's would bound the input."""
+        return client is not None and not self.worst.request.has_hosted_tools
+
+    def estimate(self, counted: TokenCount, asked: int | None) -> Estimate:
+        """Return what it will cost, by the input as counted and as the provider bounds it."""
+        worst, largest = self.worst, self.worst.largest_output
+        most = largest if self.max_tokens is None else min(self.max_tokens, largest)
+        bounds = [*worst.inputs(), *([] if asked is None else [int(asked)])]
+        found = Estimate(
+            model=self.model,
+            input_tokens=counted,
+            max_tokens=most,
+            worst_usd=_usd(worst.worst(min(bounds), most)),
+        )
+        return _with_history(found, self.ledger, self.function_name)
 
 
 def _check_cap(max_tokens: object) -> None:
@@ -131,15 +200,6 @@ def _worst_case(
     request = provider.request(_PATHS[provider_name], body)
     assert isinstance(request, Request)  # these paths are billed
     return WorstCase(request, ledger.prices, ledger.now())
-
-
-def _input_bound(worst: WorstCase, client: object) -> int:
-    bounds = list(worst.inputs())
-    request = worst.request
-    if client is not None and not request.has_hosted_tools:
-        asked = exact(request.body, request.operation, request.provider, client=client)
-        bounds += [] if asked is None else [int(asked)]
-    return min(bounds)
 
 
 def _with_history(found: Estimate, ledger: CostLedger, function_name: str | None) -> Estimate:

@@ -33,7 +33,9 @@ def count_request(body: Mapping[str, Any], client: object, provider: str) -> Tok
         answer = method(**arguments)
         if hasattr(answer, "__await__"):
             _abandon(answer)
-            raise TypeError("the client is async: await acount_tokens or acount_message_tokens")
+            raise TypeError(
+                "the client is async: await acount_tokens, acount_message_tokens or aestimate"
+            )
         known = _remember(key, answer)
     return TokenCount(known, exact=True, method=METHOD)
 

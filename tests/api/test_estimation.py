@@ -12,6 +12,7 @@ from costtrace import (
     BudgetExceededError,
     CostLedger,
     Usage,
+    aestimate,
     budget,
     configure,
     count_message_tokens,
@@ -245,3 +246,19 @@ def test_an_async_client_cannot_be_waited_for(provider: LoopbackProvider, ledger
 
     with pytest.raises(TypeError, match="the client is async"):
         asyncio.run(work())
+
+
+def test_an_async_client_is_awaited(provider: LoopbackProvider, ledger: CostLedger):
+    """The same estimate as with a sync client; without a client nothing is sent."""
+
+    async def work() -> tuple[Any, Any]:
+        async with provider.async_anthropic() as client:
+            alone = await aestimate(CLAUDE, ASK, 50, ledger=ledger)
+            assert provider.requests == []
+            return alone, await aestimate(CLAUDE, ASK, 50, ledger=ledger, client=client)
+
+    alone, asked = asyncio.run(work())
+
+    assert alone == estimate(CLAUDE, ASK, 50, ledger=ledger)
+    assert asked == estimate(CLAUDE, ASK, 50, ledger=ledger, client=provider.anthropic())
+    assert asked.input_tokens.exact

@@ -11,23 +11,37 @@ from typing_extensions import assert_type
 
 import costtrace
 from costtrace import (
+    Advice,
     Alert,
     Budget,
     BudgetExceededError,
+    Comparison,
     CostEntry,
     CostLedger,
+    Estimate,
     MemoryStore,
     PriceTable,
     SQLiteStore,
+    TokenCount,
     Total,
     Usage,
+    acompare_models,
+    acount_tokens,
+    advise,
+    aestimate,
     budget,
+    carry,
+    compare_models,
     configure,
     count_message_tokens,
     count_tokens,
+    estimate,
     estimate_cost,
+    headers,
+    resume,
     tracked,
     trim_messages,
+    truncate_text,
 )
 
 
@@ -138,3 +152,20 @@ PriceTable.bundled().with_prices({"x": {"input": "0.5", "output": 2}}).price("x"
 costtrace.instrument()
 costtrace.uninstrument()
 assert_type(costtrace.active(), bool)
+assert_type(truncate_text("text", 10, "gpt-4o"), str)
+assert_type(estimate("gpt-4o", "hi", 50), Estimate)
+assert_type(estimate("gpt-4o", "hi", 50).worst_usd, Decimal | None)
+assert_type(compare_models(["gpt-4o"], "hi", check=lambda text: "x" in text), Comparison)
+assert_type(advise(ledger), list[Advice])
+assert_type(ledger.advise(), list[Advice])
+
+
+async def awaited() -> None:
+    assert_type(await acount_tokens("text", "gpt-4o"), TokenCount)
+    assert_type(await aestimate("gpt-4o", "hi"), Estimate)
+    assert_type(await acompare_models(["gpt-4o"], "hi"), Comparison)
+
+
+assert_type(carry(bare)("x"), int)
+with resume(headers()):
+    pass
