@@ -16,6 +16,7 @@ from types import ModuleType
 from costtrace import __version__
 from costtrace.accounting import CostLedger
 from costtrace.cli.ledger_files import existing_ledger
+from costtrace.cli.output import days_old
 from costtrace.exceptions import CosttraceError
 from costtrace.instrumentation import instrument, is_active, is_disabled, uninstrument
 from costtrace.instrumentation.patch import PatchedModule
@@ -187,7 +188,7 @@ def _is_installed(module: str) -> bool:
 def _check_prices() -> Iterator[Finding]:
     table = PriceTable.bundled()
     is_stale = table.age_days > STALE_AFTER_DAYS
-    text = f"of {table.as_of}, {table.age_days} days old, {len(table.models())} models"
+    text = f"of {table.as_of}, {days_old(table.age_days)}, {len(table.models())} models"
     yield Finding("Prices and tokenizers", "prices", text, NOTE if is_stale else OK)
     own = os.environ.get("COSTTRACE_PRICES", "").strip()
     if own:

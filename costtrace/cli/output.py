@@ -53,6 +53,11 @@ def is_colored(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def days_old(days: int) -> str:
+    """Return an age in words."""
+    return "1 day old" if days == 1 else f"{days} days old"
+
+
 def bold(text: str) -> str:
     """Return a text to stand out on standard output, where colors are welcome."""
     return f"{_BOLD}{text}{_PLAIN}" if is_colored(sys.stdout) else text

@@ -14,7 +14,7 @@ from typing import Any
 
 from costtrace.cli.arguments import add_json, moment
 from costtrace.cli.errors import UsageError
-from costtrace.cli.output import bold, money, note, show, show_json
+from costtrace.cli.output import bold, days_old, money, note, show, show_json
 from costtrace.exceptions import PriceTableError
 from costtrace.pricing import Price, PriceTable
 from costtrace.pricing.explain import ExplainedPrice, Explanation
@@ -87,7 +87,7 @@ def _list(prices: PriceTable, at: datetime, provider: str | None, is_json: bool)
     show(table(cells, _COLUMNS))
     note(
         f"USD per million tokens, standard tier, as of {at:%Y-%m-%d}; prices of {prices.as_of}, "
-        f"{prices.age_days} days old. `costtrace prices MODEL` tells more."
+        f"{days_old(prices.age_days)}. `costtrace prices MODEL` tells more."
     )
     return 0
 
