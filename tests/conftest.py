@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from unittest import mock
 
+import hypothesis
 import pytest
 from patched import sdk_methods
 from vocabulary import vocabulary
@@ -15,6 +16,9 @@ from vocabulary import vocabulary
 from costtrace import CostLedger, active
 from costtrace.accounting.health import FAULTS
 from costtrace.testing import LoopbackProvider
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # time is for benchmarks
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

@@ -29,7 +29,6 @@ from costtrace.money import to_pico
 SETTINGS = settings(
     max_examples=int(os.environ.get("COSTTRACE_TEST_EXAMPLES", "40")),
     stateful_step_count=30,
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -17,9 +17,7 @@ from hypothesis import strategies as st
 
 from costtrace.scopes import Scope, active, current, enter, leave
 
-RULES = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+RULES = settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["enter", "leave", "leave_any", "spawn", "thread", "raise", "abandon"]),

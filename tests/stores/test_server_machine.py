@@ -14,7 +14,6 @@ from costtrace.stores import DBAPIStore, RedisStore
 SETTINGS = settings(
     max_examples=int(os.environ.get("COSTTRACE_TEST_EXAMPLES", "25")),
     stateful_step_count=25,
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

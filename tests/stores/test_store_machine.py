@@ -17,7 +17,6 @@ from costtrace.stores import MemoryStore, SQLiteStore
 SETTINGS = settings(
     max_examples=300,
     stateful_step_count=25,
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

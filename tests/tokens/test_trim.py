@@ -75,7 +75,7 @@ def test_system_messages_stay_wherever_they_are() -> None:
     assert trim_messages(messages, limit, "gpt-4o") == [SYSTEM, developer, *turn(2)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     turns=st.lists(
         st.integers(1, 3).map(turn) | st.integers(1, 3).map(tool_turn) | st.just(turn(9)[:1]),
@@ -179,7 +179,7 @@ def test_nothing_to_trim() -> None:
     assert trim_messages([], 10, "gpt-4o") == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     text=st.text() | st.text(alphabet="ab \n1") | st.text(alphabet="你好 😀", min_size=5),
     limit=st.integers(0, 40),

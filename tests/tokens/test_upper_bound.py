@@ -86,7 +86,7 @@ TOOL = st.fixed_dictionaries(
 OPENAI_MODELS = st.sampled_from(["gpt-4o", "gpt-4", "gpt-5", "gpt-6.2-astra", "gpt-3.5-turbo"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(messages=MESSAGES, tools=st.lists(TOOL, max_size=3), model=OPENAI_MODELS)
 def test_bound_is_never_below_the_count(
     messages: list[dict[str, Any]], tools: list[dict[str, Any]], model: str
@@ -102,7 +102,7 @@ def test_bound_is_never_below_the_count(
     assert bound >= closer >= count
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     messages=st.lists(
         st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": CONTENT}),
