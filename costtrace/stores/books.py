@@ -330,6 +330,31 @@ class Books:
             if first_day <= (day := key >> _LABEL_BITS) < end_day
         ]
 
+    def gone_rows(self) -> list[tuple[int, Label, tuple[int, ...]]]:
+        """Return what pruned entries add to the totals."""
+        return [
+            (key >> _LABEL_BITS, self.labels[key & (2**_LABEL_BITS - 1)], tuple(counts))
+            for key, counts in self.gone_totals.items()
+        ]
+
+    def add_gone(
+        self,
+        totals: Iterable[tuple[int, Label, Counts]],
+        charges: Iterable[tuple[str, int, Charge]],
+    ) -> None:
+        """Add sums of entries that were pruned elsewhere."""
+        self.is_half_done = True
+        for day, label, counts in totals:
+            key = day << _LABEL_BITS | self.label_code(label)
+            _add(self.gone_totals.setdefault(key, [0] * 6), counts)
+            _add(self.totals.setdefault(key, [0] * 6), counts)
+        for owner, minute, charge in charges:
+            account = self.account(owner)
+            account.forget(minute * MINUTE_US, charge)
+            account.line.add(minute, *charge)
+            account.kept.clear()
+        self.is_half_done = False
+
     def make_room(self, charge: Charge) -> None:
         """Raise `BudgetStoreError` before any sum could pass what 64 bits count to."""
         turnover = self._turnover

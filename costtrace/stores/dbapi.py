@@ -26,6 +26,7 @@ from costtrace.stores.base import (
     Watch,
 )
 from costtrace.stores.dbapi_link import Connector, Rows, Step, schema_lock
+from costtrace.stores.dbapi_moves import DBAPIMoves
 from costtrace.stores.dbapi_payload import (
     release_payload,
     renew_payload,
@@ -60,7 +61,7 @@ BALANCE = """SELECT r.* FROM owner, LATERAL running(owner.id, CAST(? AS bigint),
     CAST(? AS bigint), CAST(? AS boolean)) AS r WHERE digest = CAST(? AS uuid)"""
 
 
-class DBAPIStore:
+class DBAPIStore(DBAPIMoves):
     """Keeps everything in one schema of a PostgreSQL database.
 
     `connect` takes no arguments and returns a new PEP 249 connection each time; each process opens

@@ -28,6 +28,7 @@ from costtrace.stores.base import (
 from costtrace.stores.grouping import check_query, dimensions
 from costtrace.stores.payloads import crossings, digest_of, owner_digest
 from costtrace.stores.redis_link import RedisLink
+from costtrace.stores.redis_moves import RedisMoves
 from costtrace.stores.redis_payload import reserve_payload, settle_payload, span_payload
 from costtrace.stores.redis_questions import RedisAudit, RedisQuestions
 from costtrace.stores.rows import (
@@ -45,7 +46,7 @@ _LAPSED_AT_ONCE = 100
 _SET_UP_S = 5.0
 
 
-class RedisStore:
+class RedisStore(RedisMoves):
     """Keeps everything in one namespace of a Redis server, or of a cluster's one node.
 
     `client` is a synchronous client such as `redis.Redis`; it stays the user's, with all its

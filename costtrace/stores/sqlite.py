@@ -27,12 +27,13 @@ from costtrace.stores.database import Database
 from costtrace.stores.grouping import check_query, dimensions
 from costtrace.stores.questions import Questions
 from costtrace.stores.rows import facts_of, to_us
+from costtrace.stores.sqlite_moves import SQLiteMoves
 from costtrace.stores.upkeep import Upkeep
 
 _LAPSED_AT_ONCE = 500
 
 
-class SQLiteStore:
+class SQLiteStore(SQLiteMoves):
     """Keeps everything in a SQLite file that any number of local processes may share.
 
     `synchronous="FULL"` survives a power cut; with `"NORMAL"`, about twice as fast, a power cut

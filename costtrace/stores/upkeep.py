@@ -64,7 +64,7 @@ SUM_INTO_MINUTES = f"""
         sum(input_tokens + output_tokens), sum(CASE WHEN adjusts IS NULL THEN 1 ELSE 0 END)
     FROM entry JOIN payer ON payer.payers_id = entry.payers_id
     WHERE owner_id = ? GROUP BY owner_id, timestamp_us / {MINUTE_US}"""
-ALERTS_OF = "SELECT key FROM alert WHERE owner = ?"
+ALL_ALERTS = "SELECT key, owner FROM alert"
 RENAME_ALERT = "UPDATE alert SET owner = ?, key = ? WHERE key = ?"
 DELETE_ALERT = "DELETE FROM alert WHERE key = ?"
 FIND_ALERT = "SELECT 1 FROM alert WHERE key = ?"
@@ -162,12 +162,7 @@ class Upkeep(Steps):
         return len(going)
 
     def _rename_owner(self, owner: str, new_owner: str) -> None:
-        for (key,) in self._run(ALERTS_OF, (owner,)).fetchall():
-            new_key = renamed_key(key, owner, new_owner)
-            if new_key != key and self._run(FIND_ALERT, (new_key,)).fetchone():
-                self._run(DELETE_ALERT, (key,))
-            else:
-                self._run(RENAME_ALERT, (new_owner, new_key, key))
+        self._rename_alerts(owner, new_owner)
         found = self._run(FIND_OWNER, (owner,)).fetchone()
         if found is None:
             return
@@ -185,6 +180,15 @@ class Upkeep(Steps):
         self._run(SUM_INTO_MINUTES, (new_id,))
         for payers_id in changed:
             self._redigest(payers_id)
+
+    def _rename_alerts(self, owner: str, new_owner: str) -> None:
+        for key, payer in self._run(ALL_ALERTS, ()).fetchall():
+            new_key = renamed_key(key, owner, new_owner)
+            if new_key != key and self._run(FIND_ALERT, (new_key,)).fetchone():
+                self._run(DELETE_ALERT, (key,))
+            elif new_key != key or payer == owner:
+                new_payer = new_owner if payer == owner else payer
+                self._run(RENAME_ALERT, (new_payer, new_key, key))
 
     def _redigest(self, payers_id: int) -> None:
         names = tuple(name for (name,) in self._run(NAMES_OF, (payers_id,)).fetchall())
