@@ -27,6 +27,7 @@ from costtrace.stores.rows import (
 )
 
 _LABEL_BITS = 32
+_FEW = 16 * BLOCK
 _MOST = 2 * CEILING - 1  # what 64 bits count to
 
 
@@ -262,6 +263,25 @@ class Books:
         self.entries = kept
         self.forgotten_before_us = max(before_us, self.forgotten_before_us or before_us)
         return len(going)
+
+    def drop_some_before(self, before_us: int, at_most: int) -> int:
+        """Do the same for some of them, without looking at all that stay.
+
+        Whole blocks of old rows go at once. What is left of a block goes where there are few
+        entries, or waits until all of its block is old.
+        """
+        entries, old = self.entries, 0
+        for _, record in entries.records(entries.first_row, entries.first_row + at_most):
+            if record.timestamp_us >= before_us or record.flags & LAPSED:
+                break
+            old += 1
+        if old >= BLOCK:
+            self.drop_oldest(old)
+            self.forgotten_before_us = max(before_us, self.forgotten_before_us or before_us)
+            return old - old % BLOCK
+        if len(entries) > _FEW or not any(entries.between(0, before_us)):
+            return 0
+        return self.drop_before(before_us)
 
     def _forget(self, going: list[tuple[int, Record]]) -> None:
         for row, record in going:

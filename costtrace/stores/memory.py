@@ -227,11 +227,14 @@ class MemoryStore(MemoryMoves):
                 self._budgets.setdefault((new_user_id, budget.window), budget)
             return renamed
 
-    def prune(self, before: datetime) -> int:
+    def prune(self, before: datetime, *, at_most: int | None = None) -> int:
         """Let go of settled entries authorized before; totals and balances stay exact."""
         before_us = to_us(before, "before")
         with self._lock:
-            return self._sound_books().drop_before(before_us)
+            books = self._sound_books()
+            if at_most is None:
+                return books.drop_before(before_us)
+            return books.drop_some_before(before_us, at_most)
 
     def entries(
         self, query: Query = EVERYTHING, *, newest_first: bool = False

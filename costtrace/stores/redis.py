@@ -181,14 +181,14 @@ class RedisStore(RedisMoves):
         check_text(user_id, "user_id"), check_text(new_user_id, "new_user_id")
         return upkeep.rename_user(self._link, user_id, new_user_id)
 
-    def prune(self, before: datetime) -> int:
+    def prune(self, before: datetime, *, at_most: int | None = None) -> int:
         """Let go of settled entries authorized before; totals and balances stay exact."""
         before_us, pruned, skip = to_us(before, "before"), 0, 0
         while True:
             answer = self._ask("prune", {"before": str(before_us), "skip": skip})
             gone, skipped, seen = map(int, answer)
             pruned, skip = pruned + gone, skip + skipped
-            if not seen:
+            if not seen or (at_most is not None and pruned >= at_most):
                 return pruned
 
     # -- questions ---------------------------------------------------------------------------
