@@ -18,7 +18,7 @@ from costtrace import CostLedger, MemoryStore, budget
 
 STORES = Path(__file__).parents[1] / "stores"
 HOMES = ("sqlite", "postgres", "redis")
-FACTORIES = '''
+FACTORIES = """
 import sys
 sys.path.insert(0, {stores!r})
 from homes import empty_home
@@ -31,7 +31,7 @@ def open_store():
 number = 3
 def raises():
     return 3
-'''
+"""
 
 
 @pytest.fixture
