@@ -15,8 +15,9 @@ _ledger: CostLedger | None = None
 def default_ledger() -> CostLedger:
     """Return the process's ledger, made of the environment when it is first needed.
 
-    `COSTTRACE_DB` names its SQLite file, `COSTTRACE_BUDGET_USD` its budget and `COSTTRACE_PRICES` a
-    file with prices of your own. Raises `ValueError` for a budget or a file that is wrong.
+    `COSTTRACE_DB` names its SQLite file, `COSTTRACE_BUDGET_USD` its budget, `COSTTRACE_PRICES` a
+    file with prices of your own and `COSTTRACE_KEEP_DAYS` how long entries are kept. Raises
+    `ValueError` for one that is wrong.
     """
     global _ledger
     if _ledger is None:
@@ -49,8 +50,16 @@ def _from_environment(options: dict[str, Any]) -> dict[str, Any]:
         found["budget_usd"] = budget
     if "prices" not in found and (prices := _variable("COSTTRACE_PRICES")):
         found["prices"] = prices
+    if "keep_days" not in found and (days := _variable("COSTTRACE_KEEP_DAYS")):
+        found["keep_days"] = _whole_number("COSTTRACE_KEEP_DAYS", days)
     return found
 
 
 def _variable(name: str) -> str | None:
     return os.environ.get(name, "").strip() or None
+
+
+def _whole_number(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"{name} must be a whole number of days, not {text!r}")
+    return int(text)

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 from costtrace.accounting.alerts import AlertBook
 from costtrace.accounting.asking import Entries, query_of
 from costtrace.accounting.health import Health
+from costtrace.accounting.keeping import Keeping
 from costtrace.accounting.options import checked_clock, checked_prices, checked_store
 from costtrace.accounting.postings import Postings
 from costtrace.accounting.recording import recorded_entry, resolved_entry
+from costtrace.accounting.retention import checked_days
 from costtrace.accounting.terms import (
     BudgetTerms,
     OnAlert,
@@ -44,12 +46,14 @@ if TYPE_CHECKING:  # who asks for reports and advice loads them; most processes 
 log = logging.getLogger("costtrace")
 
 
-class CostLedger:
+class CostLedger(Keeping):
     """Every call, priced and attributed, in memory or in a store that outlives the process.
 
     `budget_usd` limits all calls together; with `on_exceed="alert"` (the default) it only warns,
     with `"raise"` a call that may pass it is refused. `path` names a SQLite file, `store` any
     other store; without either the ledger lives in memory. `clock` returns aware UTC datetimes.
+    With `keep_days`, entries of calls older than that go, bit by bit, and only what they add to
+    the sums of each day and minute stays: totals and budgets are exact as ever.
     Safe from any thread; a context manager that closes it.
 
     >>> ledger = CostLedger()
@@ -68,8 +72,10 @@ class CostLedger:
         on_alert: OnAlert | None = None,
         on_exceed: Severity = "alert",
         clock: Callable[[], datetime] | None = None,
+        keep_days: int | None = None,
     ) -> None:
         one_of("on_exceed", on_exceed, ("alert", "raise", "fit", "warn"))
+        days = checked_days(keep_days)
         own = BudgetTerms(
             user_id=None,
             limit_pico=None if budget_usd is None else to_pico(budget_usd, "budget_usd"),
@@ -88,6 +94,8 @@ class CostLedger:
         if clock is not None:
             self._store.use_clock(lambda: to_us(self._now(), "the clock's answer"))
         self.postings = Postings(self._store, own, self._alerts, self._now)
+        if days is not None:
+            self.postings.keep(days)
 
     @property
     def store(self) -> Store:
@@ -318,20 +326,6 @@ class CostLedger:
         return hear
 
     # keeping
-
-    def verify(self) -> list[str]:
-        """Check that balances equal the sums of the entries; return what does not agree."""
-        return self.store.verify()
-
-    def backup(self, path: str | os.PathLike[str]) -> None:
-        """Write a consistent copy of the ledger to a new SQLite file."""
-        copy = getattr(self._store, "backup", None)
-        if copy is None:
-            raise TypeError(
-                f"a {type(self._store).__name__} cannot be copied to a file: "
-                "only a ledger that lives in one (path=...) can"
-            )
-        copy(path)
 
     def flush(self) -> bool:
         """Write all that waits and make it durable; return whether nothing waits any more."""

@@ -24,6 +24,7 @@ from costtrace.accounting.health import FAULTS, Health, Overruns, Tally
 from costtrace.accounting.lease import LEASE_S, Heartbeat, process_name
 from costtrace.accounting.lines import Lines
 from costtrace.accounting.refusals import Refused, passed
+from costtrace.accounting.retention import Retention
 from costtrace.accounting.sharing import is_worker, warn_if_shared
 from costtrace.accounting.terms import BudgetTerms
 from costtrace.entry import CostEntry
@@ -79,8 +80,14 @@ class Postings:
         self._looked_for_alerts_s = 0.0
         self._has_other_processes = False
         self._has_warned_shared = False
+        self._retention: Retention | None = None
         alerts.watch(own)
         survive_forks(self)
+
+    def keep(self, days: int) -> None:
+        """Let entries go that are older, from now on. Never raises."""
+        self._retention = Retention(self.store, days, self.now)
+        self._let_go()
 
     def owners(self, user_id: str, budgets: Iterable[BudgetTerms]) -> tuple[str, ...]:
         """Return everyone who is charged for a call, each once."""
@@ -303,12 +310,22 @@ class Postings:
         self.collect()
         self._backlog.drain()
         self._send_alerts()
-        return self.store.renew(self.process, self._lease_s) + len(self._backlog)
+        more = 0 if self._retention is None else self._retention.go_on()
+        return self.store.renew(self.process, self._lease_s) + len(self._backlog) + more
 
     def _keep_beating(self) -> None:
         """Let somebody come back to what waits, also when no further call is made."""
         if self._backlog:
             self._heartbeat.ensure()
+        if self._retention is not None and self._retention.is_due():
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let a batch of old entries go; if that is not all, the rest in the background."""
+        if self._retention is not None:
+            self._attempt("let old entries go", self._retention.step)
+            if self._retention.has_more:
+                self._heartbeat.ensure()
 
     # forks
 

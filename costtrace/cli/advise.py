@@ -9,7 +9,7 @@ from typing import Any
 
 from costtrace.accounting import Advice
 from costtrace.cli.arguments import add_json, moment, positive
-from costtrace.cli.ledger_files import add_ledger, open_ledger
+from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.output import bold, dim, money, note, show, show_json
 from costtrace.reports.table import terminal_width, visible
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the advice, the largest saving first."""
-    with open_ledger(arguments.db) as ledger:
+    with named_ledger(arguments) as ledger:
         found = ledger.advise(arguments.since, arguments.until)[: arguments.top]
         prices_date = str(ledger.prices.as_of)
     if arguments.json:

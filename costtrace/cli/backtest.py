@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from costtrace.accounting import CostLedger
 from costtrace.cli.errors import UsageError
-from costtrace.cli.ledger_files import open_ledger
 from costtrace.cli.limits import Limit
 from costtrace.cli.output import money, show, show_json
 from costtrace.cli.replay import Replay, replay
@@ -16,7 +16,7 @@ from costtrace.reports import Column, section, table
 
 
 def show_backtest(
-    path: str,
+    ledger: CostLedger,
     given: Sequence[Limit],
     since: datetime | None,
     until: datetime | None,
@@ -27,8 +27,7 @@ def show_backtest(
     for each in given:
         if limits.setdefault(each.user_id, each) is not each:
             raise UsageError(f"--limit names {each.user_id!r} twice: one limit for each user")
-    with open_ledger(path) as ledger:
-        found = replay(ledger, limits, since, until)
+    found = replay(ledger, limits, since, until)
     if is_json:
         show_json(_document(found))
     else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from costtrace.cli.ledger_files import add_ledger, open_ledger
+from costtrace.cli.errors import UsageError
+from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.output import note
 
 
@@ -16,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Copy the ledger as it is now."""
-    with open_ledger(arguments.db) as ledger:
-        ledger.backup(arguments.file)
+    with named_ledger(arguments) as ledger:
+        try:
+            ledger.backup(arguments.file)
+        except TypeError as error:
+            raise UsageError(f"{error}; costtrace export writes it as lines") from error
         note(f"{len(ledger.entries):,} entries copied to {arguments.file}")
     return 0

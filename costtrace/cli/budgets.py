@@ -8,7 +8,7 @@ from typing import Any
 from costtrace.accounting.summaries import budget_rows, source_of
 from costtrace.cli.arguments import add_json, moment
 from costtrace.cli.errors import UsageError
-from costtrace.cli.ledger_files import open_ledger
+from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.limits import limit
 from costtrace.cli.output import money, show, show_json
 from costtrace.money import format_usd
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """State the command's arguments."""
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("db", metavar="DB", nargs="?", help="the ledger's SQLite file")
+    add_ledger(parser)
     parser.add_argument(
         "--replay",
         metavar="DB",
@@ -52,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print where the budgets stand, or what a replay found."""
-    path = arguments.replay or arguments.db
-    if path is None or (arguments.replay and arguments.db):
+    named = (arguments.replay or None, arguments.db, arguments.store)
+    if sum(name is not None for name in named) != 1:
         raise UsageError("name one ledger: costtrace budgets costs.db")
     is_replay = arguments.replay is not None
     if is_replay != bool(arguments.limit):
@@ -63,9 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
     if is_replay:
         from costtrace.cli.backtest import show_backtest  # all of the accounting: only when asked
 
-        show_backtest(path, arguments.limit, arguments.since, arguments.until, arguments.json)
+        arguments.db = arguments.replay or arguments.db
+        with named_ledger(arguments) as ledger:
+            asked = (arguments.limit, arguments.since, arguments.until, arguments.json)
+            show_backtest(ledger, *asked)
         return 0
-    with open_ledger(path) as ledger:
+    with named_ledger(arguments) as ledger:
         rows = list(budget_rows(ledger.store, ledger.now()))
         source = source_of(ledger.store)
     if arguments.json:

@@ -1,4 +1,4 @@
-"""Entries as JSON lines: each line is one entry with all its fields, and stands for itself.
+"""Entries as JSON: all their fields, so that an entry stands for itself.
 
 Money is text, time is ISO 8601 in UTC, an unknown cost is null; fields that have their default
 are left out. A field that a reader does not know is an error, so that nothing gets lost unseen.
@@ -6,7 +6,6 @@ are left out. A field that a reader does not know is an error, so that nothing g
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from datetime import datetime, timezone
@@ -17,7 +16,6 @@ from costtrace.cli.output import money
 from costtrace.entry import CostEntry
 from costtrace.usage import Usage
 
-VERSION = 1
 _MONEY = ("cost_usd", "reserved_usd", "gateway_cost_usd")
 _FIELDS = {field.name: field for field in fields(CostEntry)}
 _DEFAULTS = {
@@ -29,28 +27,17 @@ _USAGE = tuple(field.name for field in fields(Usage))
 _TEXTS = ("model", "function_name", "user_id", "call_id")
 
 
-def line_of(entry: CostEntry) -> str:
-    """Return an entry as one line of JSON, without the newline."""
-    facts: dict[str, Any] = {"v": VERSION}
-    for name, default in _DEFAULTS.items():
-        value = getattr(entry, name)
-        if value != default:
-            facts[name] = _written(name, value)
-    return json.dumps(facts, ensure_ascii=False, separators=(",", ":"))
+def entry_facts(entry: CostEntry) -> dict[str, Any]:
+    """Return an entry's fields as JSON has them."""
+    return {
+        name: _written(name, value)
+        for name, default in _DEFAULTS.items()
+        if (value := getattr(entry, name)) != default
+    }
 
 
-def entry_of(line: str) -> CostEntry:
-    """Return the entry of a line; raises `ValueError` or `TypeError` that say what is wrong."""
-    try:
-        facts = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"no JSON: {error.msg}") from error
-    if not isinstance(facts, dict):
-        raise TypeError(f"an entry is a JSON object, not {type(facts).__name__}")
-    if facts.pop("v", None) != VERSION:
-        raise ValueError(
-            f'no entry as `costtrace export` writes it: it begins with {{"v":{VERSION}'
-        )
+def entry_from_facts(facts: dict[str, Any]) -> CostEntry:
+    """Return the entry of these fields; raises `ValueError` or `TypeError` for what is wrong."""
     unknown = sorted(facts.keys() - _FIELDS.keys())
     missing = [name for name in _NEEDED if name not in facts]
     if unknown or missing:

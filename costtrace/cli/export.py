@@ -1,41 +1,55 @@
-"""`costtrace export`: a ledger's entries as JSON lines."""
+"""`costtrace export`: a whole ledger as JSON lines, or the entries of a stretch of time."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TextIO
 
 from costtrace.cli.arguments import moment
-from costtrace.cli.entry_lines import line_of
 from costtrace.cli.errors import UsageError
-from costtrace.cli.ledger_files import add_ledger, open_store
+from costtrace.cli.ledger_files import add_ledger, named_store
 from costtrace.cli.output import note
+from costtrace.cli.record_lines import end_line, line_of
 from costtrace.stores.base import Query
+from costtrace.stores.moving import Movable, Record, movable, records_of
+
+_EPILOG = """\
+Without --since and --until all of the ledger is written: `costtrace import` makes the same ledger
+of it in any home, to the last budget, alert and balance. Other processes may go on meanwhile.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """State the command's arguments."""
+    parser.epilog = _EPILOG
     add_ledger(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="write to a file")
-    parser.add_argument("--since", type=moment, metavar="TIME", help="from then on")
+    parser.add_argument("--since", type=moment, metavar="TIME", help="entries from then on alone")
     parser.add_argument("--until", type=moment, metavar="TIME", help="up to, but not including")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write every entry, in the order they came in."""
-    store = open_store(arguments.db)
-    written = 0
-    with _destination(arguments.output) as out:
-        for entry in store.entries(Query(since=arguments.since, until=arguments.until)):
-            out.write(f"{line_of(entry)}\n")
-            written += 1
+    """Write every record, the entries in the order they came in."""
+    with closing(named_store(arguments)) as store, _destination(arguments.output) as out:
+        is_whole = arguments.since is None and arguments.until is None
+        query = Query(since=arguments.since, until=arguments.until)
+        lines, entries = 0, 0
+        for record in _records(movable(store), query, is_whole):
+            out.write(f"{line_of(record)}\n")
+            lines += 1
+            entries += hasattr(record, "is_lapsed")
+        if is_whole:
+            out.write(f"{end_line(lines)}\n")
     if arguments.output:
-        note(f"{written:,} entries written to {arguments.output}")
-    store.close()
+        note(f"{entries:,} entries written to {arguments.output}")
     return 0
+
+
+def _records(store: Movable, query: Query, is_whole: bool) -> Iterator[Record]:
+    return records_of(store) if is_whole else store.charged(query)
 
 
 @contextmanager

@@ -1,18 +1,75 @@
-"""Opening a ledger's file that is there already; none is ever made by looking."""
+"""Opening the ledger that a command line names: a file that is there, or a store from a factory.
+
+Nothing is ever made by looking.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from importlib import import_module
 from pathlib import Path
 
 from costtrace.accounting import CostLedger
+from costtrace.accounting.options import checked_store
 from costtrace.cli.errors import UsageError
 from costtrace.stores import SQLiteStore
+from costtrace.stores.base import Store
 
 
 def add_ledger(parser: argparse.ArgumentParser) -> None:
-    """Let a command take the file of a ledger."""
-    parser.add_argument("db", metavar="DB", help="the ledger's SQLite file")
+    """Let a command take a ledger: a file, or a store that a function makes."""
+    parser.add_argument("db", metavar="DB", nargs="?", help="the ledger's SQLite file")
+    add_store(parser)
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Let a command take a store that a function makes."""
+    parser.add_argument(
+        "--store",
+        metavar="MODULE:FACTORY",
+        help="a ledger elsewhere: what FACTORY in MODULE returns, called without arguments",
+    )
+
+
+def named_ledger(arguments: argparse.Namespace) -> CostLedger:
+    """Open the ledger that a command line names."""
+    if _is_file(arguments):
+        return open_ledger(arguments.db)
+    return CostLedger(store=store_made_by(arguments.store))
+
+
+def named_store(arguments: argparse.Namespace) -> Store:
+    """Open the store of the ledger that a command line names."""
+    return open_store(arguments.db) if _is_file(arguments) else store_made_by(arguments.store)
+
+
+def _is_file(arguments: argparse.Namespace) -> bool:
+    if (arguments.db is None) == (arguments.store is None):
+        raise UsageError("name one ledger: a file such as costs.db, or --store MODULE:FACTORY")
+    return arguments.db is not None
+
+
+def store_made_by(name: str) -> Store:
+    """Return the store that a factory makes; modules of the working folder are found."""
+    module, is_there, factory = name.partition(":")
+    if not (module and is_there and factory):
+        raise UsageError(f"--store {name}: write MODULE:FACTORY, such as myapp.costs:open_store")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        make = import_module(module)
+    except ImportError as error:
+        raise UsageError(f"--store {name}: {module} cannot be imported: {error}") from error
+    for part in factory.split("."):
+        make = getattr(make, part, None)  # type: ignore[assignment]
+    if not callable(make):
+        raise UsageError(f"--store {name}: {module} has no function {factory}")
+    try:
+        return checked_store(None, make())
+    except TypeError as error:
+        raise UsageError(f"--store {name}: {error}") from error
 
 
 def existing_ledger(path: str) -> Path:

@@ -36,9 +36,11 @@ COMMANDS = {  # name -> what `costtrace --help` says of it; the module has the s
     "tokenizers": "which vocabularies are on this machine; fetches them on request",
     "doctor": "check versions, patches, prices, settings, and a ledger's health",
     "verify": "check that a ledger's balances equal the sums of its entries",
-    "export": "write a ledger's entries as JSON lines",
-    "import": "read JSON lines into a ledger; each entry comes in once",
+    "export": "write a whole ledger, or some of its entries, as JSON lines",
+    "import": "read JSON lines into a ledger of any home; each entry comes in once",
     "backup": "copy a ledger to a new file while others go on writing",
+    "forget": "put a pseudonym in place of a user; every sum stays",
+    "prune": "let old entries go; every sum stays",
 }
 _MODULES = {"import": "import_"}  # where the name is a word of Python
 

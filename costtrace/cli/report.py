@@ -10,7 +10,7 @@ from costtrace.accounting import CostLedger
 from costtrace.accounting.summaries import source_of, summary_of
 from costtrace.cli.arguments import add_json, moment, positive, tag
 from costtrace.cli.grouping import Grouping, render_grouping
-from costtrace.cli.ledger_files import add_ledger, open_ledger
+from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.output import is_colored, show
 from costtrace.reports import FORMATS, collapsed, render, render_text
 from costtrace.stores.base import Query
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report."""
-    with open_ledger(arguments.db) as ledger:
+    with named_ledger(arguments) as ledger:
         show(_text(ledger, arguments), arguments.output)
     return 0
 

@@ -9,7 +9,7 @@ from typing import Any
 from costtrace.accounting.repricing import Change, Repricing, reprice, write_adjustments
 from costtrace.cli.arguments import add_json, moment
 from costtrace.cli.errors import UsageError
-from costtrace.cli.ledger_files import add_ledger, open_ledger
+from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.output import money, note, show, show_json
 from costtrace.exceptions import PriceTableError
 from costtrace.money import format_usd
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         prices = PriceTable.load(arguments.prices) if arguments.prices else PriceTable.bundled()
     except (PriceTableError, OSError) as error:
         raise UsageError(str(error)) from error
-    with open_ledger(arguments.db) as ledger:
+    with named_ledger(arguments) as ledger:
         found = reprice(ledger, prices, as_of=arguments.as_of)
         written = write_adjustments(ledger, found) if arguments.write else 0
     if arguments.json:

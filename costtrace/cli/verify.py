@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from costtrace.cli.arguments import add_json
-from costtrace.cli.ledger_files import add_ledger, open_ledger
+from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.output import show, show_json
 
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Say what does not agree; 1 if anything does not."""
-    with open_ledger(arguments.db) as ledger:
+    with named_ledger(arguments) as ledger:
         differences, entries = ledger.verify(), len(ledger.entries)
     if arguments.json:
         facts = {"schema": "costtrace.verify", "schema_version": 1, "entries": entries}
@@ -25,5 +25,6 @@ def run(arguments: argparse.Namespace) -> int:
     elif differences:
         show("\n".join(differences))
     else:
-        show(f"{arguments.db}: {entries:,} entries, and every balance is their sum.")
+        where = arguments.db or arguments.store
+        show(f"{where}: {entries:,} entries, and every balance is their sum.")
     return 1 if differences else 0

@@ -265,8 +265,10 @@ class Store(Protocol):
     def rename_user(self, user_id: str, new_user_id: str) -> int:
         """Put another name on all that a user has here; return how many entries that were."""
 
-    def prune(self, before: datetime) -> int:
+    def prune(self, before: datetime, *, at_most: int | None = None) -> int:
         """Let go of settled entries authorized before; return how many those were.
+
+        With `at_most` it stops after about so many, the oldest ones as far as that is cheap.
 
         What they add to each total and balance stays, known by day and by minute. Provisional
         charges stay too. From then on a call of that time whose id is not kept is refused with

@@ -27,6 +27,7 @@ from costtrace.stores.rows import (
 )
 
 _LABEL_BITS = 32
+_FEW = 16 * BLOCK
 _MOST = 2 * CEILING - 1  # what 64 bits count to
 
 
@@ -263,6 +264,25 @@ class Books:
         self.forgotten_before_us = max(before_us, self.forgotten_before_us or before_us)
         return len(going)
 
+    def drop_some_before(self, before_us: int, at_most: int) -> int:
+        """Do the same for some of them, without looking at all that stay.
+
+        Whole blocks of old rows go at once. What is left of a block goes where there are few
+        entries, or waits until all of its block is old.
+        """
+        entries, old = self.entries, 0
+        for _, record in entries.records(entries.first_row, entries.first_row + at_most):
+            if record.timestamp_us >= before_us or record.flags & LAPSED:
+                break
+            old += 1
+        if old >= BLOCK:
+            self.drop_oldest(old)
+            self.forgotten_before_us = max(before_us, self.forgotten_before_us or before_us)
+            return old - old % BLOCK
+        if len(entries) > _FEW or not any(entries.between(0, before_us)):
+            return 0
+        return self.drop_before(before_us)
+
     def _forget(self, going: list[tuple[int, Record]]) -> None:
         for row, record in going:
             charge = self.entries.charge(row, record)
@@ -329,6 +349,31 @@ class Books:
             for key, counts in self.totals.items()
             if first_day <= (day := key >> _LABEL_BITS) < end_day
         ]
+
+    def gone_rows(self) -> list[tuple[int, Label, tuple[int, ...]]]:
+        """Return what pruned entries add to the totals."""
+        return [
+            (key >> _LABEL_BITS, self.labels[key & (2**_LABEL_BITS - 1)], tuple(counts))
+            for key, counts in self.gone_totals.items()
+        ]
+
+    def add_gone(
+        self,
+        totals: Iterable[tuple[int, Label, Counts]],
+        charges: Iterable[tuple[str, int, Charge]],
+    ) -> None:
+        """Add sums of entries that were pruned elsewhere."""
+        self.is_half_done = True
+        for day, label, counts in totals:
+            key = day << _LABEL_BITS | self.label_code(label)
+            _add(self.gone_totals.setdefault(key, [0] * 6), counts)
+            _add(self.totals.setdefault(key, [0] * 6), counts)
+        for owner, minute, charge in charges:
+            account = self.account(owner)
+            account.forget(minute * MINUTE_US, charge)
+            account.line.add(minute, *charge)
+            account.kept.clear()
+        self.is_half_done = False
 
     def make_room(self, charge: Charge) -> None:
         """Raise `BudgetStoreError` before any sum could pass what 64 bits count to."""

@@ -133,6 +133,20 @@ class Database:
             assert self._open.writer is not None
             self._open.writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
+    def rewrite(self) -> None:
+        """Write the file anew, so that nothing that was changed or deleted is found in it."""
+        deadline = time.monotonic() + self._timeout_s
+        with self._bounded(self._locks()[1], deadline), self._alone(), self._errors_as_ours():
+            self._reconnect_if_stale()
+            assert self._open.writer is not None
+            self._open.writer.execute("VACUUM")
+            is_read = self._open.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if is_read:
+            raise BudgetStoreError(
+                f"{self.path}: is being read by others, so that its log could not be emptied: "
+                "do it again"
+            )
+
     def backup(self, path: Path) -> None:
         """Copy the ledger as it is now into a new file, while others go on writing."""
         if path.exists():

@@ -26,6 +26,7 @@ from costtrace.stores.base import (
     Watch,
 )
 from costtrace.stores.dbapi_link import Connector, Rows, Step, schema_lock
+from costtrace.stores.dbapi_moves import DBAPIMoves
 from costtrace.stores.dbapi_payload import (
     release_payload,
     renew_payload,
@@ -60,7 +61,7 @@ BALANCE = """SELECT r.* FROM owner, LATERAL running(owner.id, CAST(? AS bigint),
     CAST(? AS bigint), CAST(? AS boolean)) AS r WHERE digest = CAST(? AS uuid)"""
 
 
-class DBAPIStore:
+class DBAPIStore(DBAPIMoves):
     """Keeps everything in one schema of a PostgreSQL database.
 
     `connect` takes no arguments and returns a new PEP 249 connection each time; each process opens
@@ -193,10 +194,10 @@ class DBAPIStore:
         lock = schema_lock(self._schema)
         return self._ask(lambda run: upkeep.rename_user(run, lock, user_id, new_user_id), False)
 
-    def prune(self, before: datetime) -> int:
+    def prune(self, before: datetime, *, at_most: int | None = None) -> int:
         """Let go of settled entries authorized before; totals and balances stay exact."""
         payload = {"before_us": to_us(before, "before"), "at_most": _PRUNED_AT_ONCE}
-        return self._in_parts("prune", payload)
+        return self._in_parts("prune", payload, at_most)
 
     # -- questions ---------------------------------------------------------------------------
 
@@ -284,10 +285,10 @@ class DBAPIStore:
         if self._is_closed:
             raise BudgetStoreError("PostgreSQL: this store is closed")
 
-    def _in_parts(self, name: Step, payload: dict[str, Any]) -> int:
+    def _in_parts(self, name: Step, payload: dict[str, Any], at_most: int | None = None) -> int:
         """Do something in several transactions, so that others need not wait long."""
         done = 0
-        while part := self._step(name, payload)[0]:
+        while (at_most is None or done < at_most) and (part := self._step(name, payload)[0]):
             done += part
         return done
 

@@ -28,7 +28,7 @@ def reserve_payload(hold: Hold, facts: Facts, attempt: str) -> dict[str, Any]:
     limits = hold.limits
     return {
         **_call_payload(facts, hold.owners),
-        "label": _label_payload(lapsed_label(facts.label, hold.entry)),
+        "label": label_payload(lapsed_label(facts.label, hold.entry)),
         "limits": [_limit_payload(limit) for limit in limits],
         "limit_owners": _owner_pairs(tuple(limit.owner for limit in limits)),
         "lease_us": lease_us(hold.lease_s),
@@ -44,7 +44,7 @@ def settle_payload(
     """Return what `settle` is told; the watches by the digests of their keys."""
     return {
         **_call_payload(facts, owners),
-        "label": _label_payload(facts.label),
+        "label": label_payload(facts.label),
         "watches": [
             [
                 owner_digest(watch.owner),
@@ -110,7 +110,8 @@ def _owner_pairs(owners: tuple[str, ...]) -> list[list[str]]:
 
 
 @lru_cache(maxsize=4096)
-def _label_payload(fields: tuple[object, ...]) -> dict[str, Any]:
+def label_payload(fields: tuple[object, ...]) -> dict[str, Any]:
+    """Return what a label is found by, and what it says."""
     label = sound_label(fields)
     payload = {
         name: escaped(value) if isinstance(value, str) else value

@@ -78,7 +78,7 @@ SUM_INTO_MINUTES = f"""
         sum(input_tokens + output_tokens), count(*) FILTER (WHERE adjusts IS NULL)
     FROM entry JOIN payers ON payers.id = payers_id
     WHERE owner_ids @> ARRAY[CAST(? AS bigint)] GROUP BY 2"""
-ALERTS_OF = "SELECT digest, key FROM alert WHERE owner = ?"
+ALL_ALERTS = "SELECT digest, key, owner FROM alert"
 FIND_ALERT = "SELECT 1 FROM alert WHERE digest = CAST(? AS uuid)"
 RENAME_ALERT = """
     UPDATE alert SET owner = ?, key = ?, digest = CAST(? AS uuid) WHERE digest = CAST(? AS uuid)"""
@@ -134,13 +134,13 @@ def rename_user(run: Run, schema_lock: int, user_id: str, new_user_id: str) -> i
 
 
 def _rename_alerts(run: Run, owner: str, new_owner: str) -> None:
-    for digest, key in run(ALERTS_OF, (owner,)):
+    for digest, key, payer in run(ALL_ALERTS):
         new_key = renamed_key(key, owner, new_owner)
-        new_digest = digest_of(new_key)
+        new_digest, new_payer = digest_of(new_key), new_owner if payer == owner else payer
         if new_key != key and run(FIND_ALERT, (new_digest,)):
             run(DELETE_ALERT, (str(digest),))
-        else:
-            run(RENAME_ALERT, (new_owner, new_key, new_digest, str(digest)))
+        elif new_key != key or payer == owner:
+            run(RENAME_ALERT, (new_payer, new_key, new_digest, str(digest)))
 
 
 def _rename_owner(run: Run, owner: str, new_owner: str) -> None:

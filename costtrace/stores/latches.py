@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from costtrace.stores.base import Crossing
+from costtrace.stores.base import Crossing, Watch, user_owner
+
+_USER = user_owner("")
 
 
 @dataclass(slots=True)
@@ -23,6 +26,11 @@ class Latches:
 
     def __contains__(self, key: str) -> bool:
         return key in self._latches
+
+    def all(self) -> Iterator[tuple[Crossing, bool]]:
+        """Yield every crossing, and whether it was delivered."""
+        for latch in self._latches.values():
+            yield latch.crossing, latch.is_delivered
 
     def latch(self, crossings: Iterable[Crossing], now_us: int) -> None:
         """Note crossings that are being handed to whoever settled the call."""
@@ -49,13 +57,30 @@ class Latches:
         """Put another owner's name on the alerts of one."""
         for key, latch in list(self._latches.items()):
             watch = latch.crossing.watch
-            if watch.owner == owner:
-                new_key = renamed_key(key, owner, new_owner)
-                watch = replace(watch, owner=new_owner, key=new_key)
-                latch.crossing = replace(latch.crossing, watch=watch)
-                self._latches.setdefault(new_key, self._latches.pop(key))
+            renamed = renamed_watch(watch, owner, new_owner)
+            if renamed != watch:
+                latch.crossing = replace(latch.crossing, watch=renamed)
+                self._latches.setdefault(renamed.key, self._latches.pop(key))
+
+
+def renamed_watch(watch: Watch, owner: str, new_owner: str) -> Watch:
+    """Return a watch without the old name of an owner, wherever it stands in it."""
+    key = renamed_key(watch.key, owner, new_owner)
+    return replace(watch, owner=new_owner if watch.owner == owner else watch.owner, key=key)
 
 
 def renamed_key(key: str, owner: str, new_owner: str) -> str:
-    """Return a watch's key without the old name, where it begins with it."""
-    return new_owner + key[len(owner) :] if key.startswith(owner) else key
+    """Return a watch's key without the old name.
+
+    A key is a JSON list that begins with who pays and the user's id, or any text that begins with
+    who pays.
+    """
+    old, new = owner.removeprefix(_USER), new_owner.removeprefix(_USER)
+    try:
+        who, user_id, *rest = json.loads(key)
+    except (ValueError, TypeError):
+        return new_owner + key[len(owner) :] if key.startswith(owner) else key
+    if who != owner and user_id != old:
+        return key
+    names = [new_owner if who == owner else who, new if user_id == old else user_id]
+    return json.dumps([*names, *rest], separators=(",", ":"))

@@ -42,6 +42,7 @@ from costtrace.stores.grouping import (
     times_us,
 )
 from costtrace.stores.latches import Latches
+from costtrace.stores.memory_moves import MemoryMoves
 from costtrace.stores.rows import (
     DAY_US,
     Charge,
@@ -61,7 +62,7 @@ _NEVER = 2**63
 _CHUNK = 256  # entries that are read under the lock at a time
 
 
-class MemoryStore:
+class MemoryStore(MemoryMoves):
     """Keeps everything in this process; other processes, forked ones too, have their own.
 
     With `keep`, about that many of the latest entries are kept as entries, and of older ones only
@@ -74,6 +75,7 @@ class MemoryStore:
     def __init__(self, keep: int | None = None) -> None:
         if keep is not None and (type(keep) is not int or keep < 1):
             raise ValueError(f"keep must be None or a positive int of entries, not {keep!r}")
+        super().__init__()
         self._keep = keep
         self._lock = Lock()
         self._books = Books()
@@ -225,11 +227,14 @@ class MemoryStore:
                 self._budgets.setdefault((new_user_id, budget.window), budget)
             return renamed
 
-    def prune(self, before: datetime) -> int:
+    def prune(self, before: datetime, *, at_most: int | None = None) -> int:
         """Let go of settled entries authorized before; totals and balances stay exact."""
         before_us = to_us(before, "before")
         with self._lock:
-            return self._sound_books().drop_before(before_us)
+            books = self._sound_books()
+            if at_most is None:
+                return books.drop_before(before_us)
+            return books.drop_some_before(before_us, at_most)
 
     def entries(
         self, query: Query = EVERYTHING, *, newest_first: bool = False
@@ -281,13 +286,6 @@ class MemoryStore:
     def after_fork_in_child(self) -> None:
         """Go on with a lock that no thread of the parent waits for."""
         self._lock = Lock()
-
-    def _sound_books(self) -> Books:
-        """Return the books; a step that a signal broke off is made good first."""
-        books = self._books
-        if books.is_half_done:
-            books.mend()
-        return books
 
     def _is_held(self, hold: Hold, timestamp_us: int, charge: Charge) -> bool:
         """Return whether this very hold stands; raises if the id stands for another call."""

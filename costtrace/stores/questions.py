@@ -116,15 +116,15 @@ class Questions:
 
     def entry_range(self, query: Query) -> tuple[int, int]:
         """Return the ids between which the matching entries are; (1, 0) if there are none."""
-        conditions, values = _conditions(query)
-        first, last = self._run(RANGE.format(where=conditions), values).fetchone()
+        where, values = conditions(query)
+        first, last = self._run(RANGE.format(where=where), values).fetchone()
         return (1, 0) if first is None else (first, last)
 
     def some_entries(
         self, query: Query, first: int, last: int, newest_first: bool
     ) -> tuple[list[CostEntry], int | None]:
         """Return the next matching entries between two ids, and the last id looked at, if any."""
-        where, values = _conditions(query, is_by_id=True)
+        where, values = conditions(query, is_by_id=True)
         statement = (BACKWARD if newest_first else FORWARD).format(where=where)
         rows = self._run(statement, (first, last, *values, _CHUNK)).fetchall()
         found = [
@@ -192,7 +192,7 @@ class Questions:
                 yield day if is_by_day else 0, self._label(label_id), negative(_joined(sums))
 
     def _rows_of_calls(self, query: Query) -> Iterator[Row]:
-        where, values = _conditions(query)
+        where, values = conditions(query)
         statement = f"SELECT {_COLUMNS} FROM entry WHERE {where}"
         for row in self._run(statement, values).fetchall():
             label = self._label(row[LABEL])
@@ -220,7 +220,7 @@ def label_filter(query: Query) -> tuple[str, Values]:
     )
 
 
-def _conditions(query: Query, is_by_id: bool = False) -> tuple[str, Values]:
+def conditions(query: Query, is_by_id: bool = False) -> tuple[str, Values]:
     """Return the condition on entries, without tags, and its values."""
     check_query(query)
     labels, values = label_filter(query)

@@ -28,6 +28,7 @@ from costtrace.stores.base import (
 from costtrace.stores.grouping import check_query, dimensions
 from costtrace.stores.payloads import crossings, digest_of, owner_digest
 from costtrace.stores.redis_link import RedisLink
+from costtrace.stores.redis_moves import RedisMoves
 from costtrace.stores.redis_payload import reserve_payload, settle_payload, span_payload
 from costtrace.stores.redis_questions import RedisAudit, RedisQuestions
 from costtrace.stores.rows import (
@@ -45,7 +46,7 @@ _LAPSED_AT_ONCE = 100
 _SET_UP_S = 5.0
 
 
-class RedisStore:
+class RedisStore(RedisMoves):
     """Keeps everything in one namespace of a Redis server, or of a cluster's one node.
 
     `client` is a synchronous client such as `redis.Redis`; it stays the user's, with all its
@@ -180,14 +181,14 @@ class RedisStore:
         check_text(user_id, "user_id"), check_text(new_user_id, "new_user_id")
         return upkeep.rename_user(self._link, user_id, new_user_id)
 
-    def prune(self, before: datetime) -> int:
+    def prune(self, before: datetime, *, at_most: int | None = None) -> int:
         """Let go of settled entries authorized before; totals and balances stay exact."""
         before_us, pruned, skip = to_us(before, "before"), 0, 0
         while True:
             answer = self._ask("prune", {"before": str(before_us), "skip": skip})
             gone, skipped, seen = map(int, answer)
             pruned, skip = pruned + gone, skip + skipped
-            if not seen:
+            if not seen or (at_most is not None and pruned >= at_most):
                 return pruned
 
     # -- questions ---------------------------------------------------------------------------

@@ -62,7 +62,8 @@ class RedisLink:
         self._key = f"{{{namespace}}}:gen".encode()
         self.timeout_s = timeout_s
         self._voids: deque[tuple[str, str]] = deque(maxlen=10_000)
-        self._generation = ""
+        self.generation = ""
+        """The name of the server's memory; empty until `open` was called."""
         self._ahead_us: int | None = None
         myself = weakref.ref(self)
         self._lane: Lane[RedisSeat] = Lane(lambda: RedisSeat(myself), most=_MOST_THREADS)
@@ -137,7 +138,7 @@ class RedisLink:
             sent = time.monotonic()
             if self._ahead_us is not None:
                 payload = {**payload, "not_after": str(int(deadline * 1e6) + self._ahead_us)}
-            answer = self._evaluate(_SCRIPTS[script], self._generation, payload, deadline)
+            answer = self._evaluate(_SCRIPTS[script], self.generation, payload, deadline)
             if answer[:1] == ["overflow"]:
                 raise BudgetStoreError(
                     "Redis: a sum would pass what the ledger can count to: 63 bits"
@@ -194,7 +195,7 @@ class RedisLink:
                 f"Redis: the namespace {self._namespace!r} was written by a newer costtrace "
                 f"(schema {version}, known here up to {SCHEMA}): install that version"
             )
-        self._generation = name
+        self.generation = name
         self._warn_of_eviction()
 
     def _warn_of_eviction(self) -> None:

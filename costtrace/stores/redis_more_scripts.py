@@ -268,6 +268,57 @@ local m = redis.call('HMGET', key('meta'), 'changed')
 return {found, m[1] or '0', text(clock)}
 """
 
+STANDING = r"""
+-- the holds, and when each lapses
+return {redis.call('HGETALL', key('hold')), redis.call('ZRANGE', key('lease'), 0, -1, 'WITHSCORES'),
+  text(now), text(clock)}
+"""
+
+LATCHED = r"""
+-- the alerts that have fired, and which of them nobody delivered
+return {redis.call('HGETALL', key('alert')), redis.call('ZRANGE', key('undel'), 0, -1), text(clock)}
+"""
+
+LATCH = r"""
+for _, alert in ipairs(p.alerts) do
+  local digest, packed, is_delivered = unpack(alert)
+  if not read('alert', digest) then
+    write('alert', digest, packed)
+    if not is_delivered then do_later('ZADD', key('undel'), text(now), digest) end
+  elseif is_delivered then
+    do_later('ZREM', key('undel'), digest)
+  end
+end
+return finish('done')
+"""
+
+TAKE_GONE = r"""
+-- sums of entries that another ledger has pruned, if its note here is still the one expected
+if (read('meta', p.note) or '') ~= p.before then return reply('no') end
+for _, total in ipairs(p.totals) do
+  local day, digest, label, counts = unpack(total)
+  add_total(day, 'g' .. label_of(digest, label), counts)
+end
+for _, gone in ipairs(p.charges) do
+  local pair, minute, day, charge = unpack(gone)
+  local owner = owner_of(pair)
+  local name = 'm:' .. owner
+  sum(name, minute, charge)
+  sum(name, 'd' .. day, charge)
+  sum(name, 'g' .. minute, charge)
+  local first, last = read(name, 'first'), read(name, 'last')
+  if not first or tonumber(day) < tonumber(first) then write(name, 'first', day) end
+  if not last or tonumber(day) > tonumber(last) then write(name, 'last', day) end
+  for field in pairs(spans_of(owner)) do write('b:' .. owner, field, false) end
+end
+if is_lost then return reply('lost') end
+local pruned = read('meta', 'pruned')
+if p.pruned and (not pruned or less(pruned, p.pruned)) then write('meta', 'pruned', p.pruned) end
+write('meta', p.note, p.now_is)
+count('changed')
+return finish('yes')
+"""
+
 MORE_SCRIPTS = {
     "undelivered": Script(*READING, UNDELIVERED),
     "delivered": Script(*READING, DELIVERED),
@@ -289,4 +340,8 @@ MORE_SCRIPTS = {
     "provisional": Script(*READING, PROVISIONAL),
     "totals": Script(*READING, TOTALS),
     "between": Script(*READING, BETWEEN),
+    "standing": Script(*READING, STANDING),
+    "latched": Script(*READING, LATCHED),
+    "latch": Script(*ALL, LATCH),
+    "take_gone": Script(*ALL, TAKE_GONE),
 }

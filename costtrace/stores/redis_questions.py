@@ -65,8 +65,8 @@ class RedisQuestions:
 
     def entries(self, query: Query, newest_first: bool) -> Iterator[CostEntry]:
         """Yield the matching entries."""
-        for row in self._found_rows(query, newest_first):
-            label = self._label(row[LABEL])
+        for row in self.found_rows(query, newest_first):
+            label = self.label(row[LABEL])
             if matches(label, query):
                 yield entry_of(row, label)
 
@@ -78,7 +78,7 @@ class RedisQuestions:
             (numbered,) = self._ask("provisional", {"after": after})
             rows = [row_of(packed) for packed in numbered[1::2] if packed]
             self._read_labels(rows)
-            found += [entry_of(row, self._label(row[LABEL])) for row in rows]
+            found += [entry_of(row, self.label(row[LABEL])) for row in rows]
             if len(numbered) < 2 * _PAGE:
                 return found
             after = numbered[-2]
@@ -100,14 +100,15 @@ class RedisQuestions:
     def all_of(self, name: str) -> dict[str, str]:
         """Return all that one hash holds."""
         (flat,) = self._ask("all_of", {"name": name})
-        return {field: value for field, value in _pairs(flat) if field != "v"}
+        return {field: value for field, value in pairs(flat) if field != "v"}
 
     # -- rows --------------------------------------------------------------------------------
 
     def _ask(self, script: str, payload: dict[str, Any]) -> list[Any]:
         return self._link.ask(script, payload, _QUESTION_S)
 
-    def _found_rows(self, query: Query, newest_first: bool) -> Iterator[list[str]]:
+    def found_rows(self, query: Query, newest_first: bool = False) -> Iterator[list[str]]:
+        """Yield the rows that may match; their labels' names are not looked at yet."""
         since_us, until_us = times_us(query)
         for rows in self._pages(query, newest_first):
             self._read_labels(rows)
@@ -135,7 +136,7 @@ class RedisQuestions:
 
     def _rows(self, query: Query) -> list[Row]:
         if names_one_call(query):
-            rows = list(self._found_rows(query, newest_first=False))
+            rows = list(self.found_rows(query, newest_first=False))
             return list(only((self._counted(row) for row in rows), query))
         stretch = Stretch.of(query)
         for _ in range(_MOST_TRIES):
@@ -149,7 +150,7 @@ class RedisQuestions:
         """Return the totals of days, how many entries they count, and the state they belong to."""
         totals, last, changed = self._day_totals(stretch)
         self._read_label_numbers({label for _, label, _ in totals})
-        return [(day, self._label(label), counts) for day, label, counts in totals], last, changed
+        return [(day, self.label(label), counts) for day, label, counts in totals], last, changed
 
     def _day_totals(
         self, stretch: Stretch
@@ -160,7 +161,7 @@ class RedisQuestions:
             (found,) = self._ask("totals", {"first": str(first), "stop": str(stretch.end_day)})
             about = about if rows else found[:2]
             for day, flat in zip(found[3::2], found[4::2], strict=True):
-                for label, packed in _pairs(flat):
+                for label, packed in pairs(flat):
                     if packed:
                         rows.append((int(day), label.removeprefix("g"), _numbers(packed)))
             if len(found) < 2 * _DAYS:
@@ -175,7 +176,7 @@ class RedisQuestions:
             numbered, _ = self._ask("between", payload)
             rows = [
                 row_of(packed)
-                for number, packed in _pairs(numbered)
+                for number, packed in pairs(numbered)
                 if packed and int(number) <= last
             ]
             self._read_labels(rows)
@@ -186,7 +187,7 @@ class RedisQuestions:
             skip += _PAGE
 
     def _counted(self, row: list[str]) -> Row:
-        return int(row[DAY]), self._label(row[LABEL]), counts_of(row)
+        return int(row[DAY]), self.label(row[LABEL]), counts_of(row)
 
     # -- labels ------------------------------------------------------------------------------
 
@@ -202,7 +203,8 @@ class RedisQuestions:
                 if text is not None:
                     self._labels[number] = label_of_json(text)
 
-    def _label(self, number: str) -> Label:
+    def label(self, number: str) -> Label:
+        """Return the label with this number."""
         if number not in self._labels:
             self._read_label_numbers({number})
         return self._labels[number]
@@ -267,7 +269,7 @@ class RedisAudit:
         kept = {
             (day, label): _numbers(packed)
             for day, flat in zip(found[3::2], found[4::2], strict=True)
-            for label, packed in _pairs(flat)
+            for label, packed in pairs(flat)
             if packed and not label.startswith("g")
         }
         summed: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * 6)
@@ -328,7 +330,8 @@ def _summed(
     return sums
 
 
-def _pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
+def pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the fields of a hash with their values."""
     return zip(flat[::2], flat[1::2], strict=True)
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 from costtrace.stores.base import BudgetRecord, Crossing, user_owner
-from costtrace.stores.latches import renamed_key
+from costtrace.stores.latches import renamed_watch
 from costtrace.stores.payloads import digest_of, owner_digest
 from costtrace.stores.redis_link import RedisLink
 from costtrace.stores.redis_payload import (
@@ -89,10 +89,9 @@ def _rename_alerts(link: RedisLink, owner: str, new_owner: str) -> None:
     changes = []
     for digest, packed in RedisQuestions(link).all_of("alert").items():
         watch = crossing_of(packed).watch
-        if watch.owner == owner:
-            key = renamed_key(watch.key, owner, new_owner)
-            new = replace(watch, owner=new_owner, key=key)
-            changes.append([digest, digest_of(key), watch_json(new)])
+        renamed = renamed_watch(watch, owner, new_owner)
+        if renamed != watch:
+            changes.append([digest, digest_of(renamed.key), watch_json(renamed)])
     link.ask("rename_alerts", {"alerts": changes}, _RENAME_S)
 
 

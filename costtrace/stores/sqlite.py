@@ -27,12 +27,13 @@ from costtrace.stores.database import Database
 from costtrace.stores.grouping import check_query, dimensions
 from costtrace.stores.questions import Questions
 from costtrace.stores.rows import facts_of, to_us
+from costtrace.stores.sqlite_moves import SQLiteMoves
 from costtrace.stores.upkeep import Upkeep
 
 _LAPSED_AT_ONCE = 500
 
 
-class SQLiteStore:
+class SQLiteStore(SQLiteMoves):
     """Keeps everything in a SQLite file that any number of local processes may share.
 
     `synchronous="FULL"` survives a power cut; with `"NORMAL"`, about twice as fast, a power cut
@@ -142,14 +143,24 @@ class SQLiteStore:
             Upkeep(run).drop(owner)
 
     def rename_user(self, user_id: str, new_user_id: str) -> int:
-        """Put another name on all that a user has here; return how many entries that were."""
-        with self._database.write() as run:
-            return Upkeep(run).rename_user(user_id, new_user_id)
+        """Put another name on all that a user has here; return how many entries that were.
 
-    def prune(self, before: datetime) -> int:
+        Afterwards the file is written anew, so that no page of it and no log holds the old name;
+        all others wait meanwhile. What is broken off in that is completed the next time.
+        """
+        with self._database.write() as run:
+            renamed = Upkeep(run).rename_user(user_id, new_user_id)
+            has_traces = Upkeep(run).has_traces()
+        if has_traces:
+            self._database.rewrite()
+            with self._database.write() as run:
+                Upkeep(run).forget_traces()
+        return renamed
+
+    def prune(self, before: datetime, *, at_most: int | None = None) -> int:
         """Let go of settled entries authorized before; totals and balances stay exact."""
         before_us = to_us(before, "before")
-        return self._in_parts(lambda steps: steps.prune(before_us))
+        return self._in_parts(lambda steps: steps.prune(before_us), at_most)
 
     # -- questions ---------------------------------------------------------------------------
 
@@ -213,15 +224,15 @@ class SQLiteStore:
                 return
             first, last = (first, seen - 1) if newest_first else (seen + 1, last)
 
-    def _in_parts(self, step: Callable[[Upkeep], int]) -> int:
+    def _in_parts(self, step: Callable[[Upkeep], int], at_most: int | None = None) -> int:
         """Do something in several transactions, so that others need not wait long."""
         done = 0
         while True:
             with self._database.write() as run:
                 part = step(Upkeep(run))
-            if not part:
-                return done
             done += part
+            if not part or (at_most is not None and done >= at_most):
+                return done
 
 
 def _file_path(path: str | os.PathLike[str]) -> Path:

@@ -27,6 +27,7 @@ from costtrace.stores.steps import (
     Steps,
 )
 
+TRACES = "has_traces"
 PRUNED_AT_ONCE = 1000
 """Entries that go in one transaction, so that others need not wait long."""
 
@@ -64,7 +65,7 @@ SUM_INTO_MINUTES = f"""
         sum(input_tokens + output_tokens), sum(CASE WHEN adjusts IS NULL THEN 1 ELSE 0 END)
     FROM entry JOIN payer ON payer.payers_id = entry.payers_id
     WHERE owner_id = ? GROUP BY owner_id, timestamp_us / {MINUTE_US}"""
-ALERTS_OF = "SELECT key FROM alert WHERE owner = ?"
+ALL_ALERTS = "SELECT key, owner FROM alert"
 RENAME_ALERT = "UPDATE alert SET owner = ?, key = ? WHERE key = ?"
 DELETE_ALERT = "DELETE FROM alert WHERE key = ?"
 FIND_ALERT = "SELECT 1 FROM alert WHERE key = ?"
@@ -79,6 +80,8 @@ CLEAR_MINUTE = """
     AND spent_pico = 0 AND spent_tokens = 0 AND spent_calls = 0"""
 SET_META = """
     INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
+DELETE_META = "DELETE FROM meta WHERE name = ?"
+TOTAL_CHANGES = "SELECT total_changes()"
 
 BUDGETS = "SELECT user_id, window, tz, limit_pico, alert_at FROM budget"
 ADD_BUDGET = "INSERT INTO budget VALUES (?, ?, ?, ?, ?)"
@@ -127,6 +130,7 @@ class Upkeep(Steps):
         """Put another name on all that a user has; return how many entries that were."""
         check_text(user_id, "user_id"), check_text(new_user_id, "new_user_id")
         renamed = self._run(COUNT_ENTRIES, (user_id,)).fetchone()[0]
+        changes = self._run(TOTAL_CHANGES, ()).fetchone()
         for label_id, *row in self._run(LABELS_OF_USER, (user_id,)).fetchall():
             label = label_from_row(tuple(row))._replace(user_id=new_user_id)
             digest = label_digest(tuple(label))
@@ -136,7 +140,17 @@ class Upkeep(Steps):
         for budget in self.budgets():
             if budget.user_id == user_id:
                 self._rename_budget(budget, new_user_id)
+        if self._run(TOTAL_CHANGES, ()).fetchone() != changes:
+            self._run(SET_META, (TRACES, "1"))
         return int(renamed)
+
+    def has_traces(self) -> bool:
+        """Return whether the file may still hold a name that was replaced."""
+        return self._run(READ_META, (TRACES,)).fetchone() is not None
+
+    def forget_traces(self) -> None:
+        """Note that the file was written anew."""
+        self._run(DELETE_META, (TRACES,))
 
     def prune(self, before_us: int) -> int:
         """Let go of some entries authorized before; 0 when none are left."""
@@ -162,12 +176,7 @@ class Upkeep(Steps):
         return len(going)
 
     def _rename_owner(self, owner: str, new_owner: str) -> None:
-        for (key,) in self._run(ALERTS_OF, (owner,)).fetchall():
-            new_key = renamed_key(key, owner, new_owner)
-            if new_key != key and self._run(FIND_ALERT, (new_key,)).fetchone():
-                self._run(DELETE_ALERT, (key,))
-            else:
-                self._run(RENAME_ALERT, (new_owner, new_key, key))
+        self._rename_alerts(owner, new_owner)
         found = self._run(FIND_OWNER, (owner,)).fetchone()
         if found is None:
             return
@@ -185,6 +194,15 @@ class Upkeep(Steps):
         self._run(SUM_INTO_MINUTES, (new_id,))
         for payers_id in changed:
             self._redigest(payers_id)
+
+    def _rename_alerts(self, owner: str, new_owner: str) -> None:
+        for key, payer in self._run(ALL_ALERTS, ()).fetchall():
+            new_key = renamed_key(key, owner, new_owner)
+            if new_key != key and self._run(FIND_ALERT, (new_key,)).fetchone():
+                self._run(DELETE_ALERT, (key,))
+            elif new_key != key or payer == owner:
+                new_payer = new_owner if payer == owner else payer
+                self._run(RENAME_ALERT, (new_payer, new_key, key))
 
     def _redigest(self, payers_id: int) -> None:
         names = tuple(name for (name,) in self._run(NAMES_OF, (payers_id,)).fetchall())

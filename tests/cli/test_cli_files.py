@@ -83,9 +83,11 @@ def test_every_field_survives_the_way(cli: Cli, rich: Path, tmp_path: Path):
 
 def test_lines_stand_for_themselves(cli: Cli, rich: Path):
     """One JSON object for each entry; money is text, an unknown cost is null."""
-    first, second = map(json.loads, cli("export", rich).out.splitlines())
+    ledger, first, second, end = map(json.loads, cli("export", rich).out.splitlines())
 
-    assert first["v"] == 1
+    assert (ledger["kind"], end) == ("ledger", {"v": 2, "kind": "end", "lines": 3})
+    assert first["v"] == 2
+    assert first["owners"] == ["ledger", 'user:user "ä"\n']
     assert first["cost_usd"] == "0.000000000001"
     assert first["timestamp"] == "2026-11-21T10:00:00.123456+00:00"
     assert second["cost_usd"] is None
@@ -151,7 +153,7 @@ def test_a_line_that_is_wrong_keeps_all_of_it_out(
     cli: Cli, costs: Path, tmp_path: Path, line: str, said: str
 ):
     """It is named with its number; no ledger is made of half a file."""
-    good = cli("export", costs).out.splitlines()[0]
+    good = cli("export", costs, "--since", "2026-11-01").out.splitlines()[0]
     if line.startswith('{"') and line != '{"v": 1}':
         line = json.dumps({**json.loads(good), "call_id": "x", **json.loads(line)})
     Path("bad.jsonl").write_text(f"{good}\n{line}\n")

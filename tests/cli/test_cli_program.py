@@ -25,9 +25,11 @@ HELP = {
     "tokenizers": "which vocabularies are on this machine; fetches them on request",
     "doctor": "check versions, patches, prices, settings, and a ledger's health",
     "verify": "check that a ledger's balances equal the sums of its entries",
-    "export": "write a ledger's entries as JSON lines",
-    "import": "read JSON lines into a ledger; each entry comes in once",
+    "export": "write a whole ledger, or some of its entries, as JSON lines",
+    "import": "read JSON lines into a ledger of any home; each entry comes in once",
     "backup": "copy a ledger to a new file while others go on writing",
+    "forget": "put a pseudonym in place of a user; every sum stays",
+    "prune": "let old entries go; every sum stays",
 }
 
 
@@ -73,7 +75,7 @@ def test_version(cli: Cli):
     ("words", "said"),
     [
         (["nonsense"], "invalid choice: 'nonsense'"),
-        (["report"], "missing: DB (see costtrace report --help)"),
+        (["report"], "name one ledger: a file such as costs.db"),
         (["report", "x.db", "--frob"], "unrecognized arguments: --frob"),
         (["report", "x.db", "--format", "pdf"], "invalid choice: 'pdf'"),
         (["report", "x.db", "--since", "soon"], "'soon' is no time: write 2026-11-01"),

@@ -202,7 +202,7 @@ class PostgresServer(Server):
             return
         self.execute(
             *(f"DELETE FROM {schema}.{table}" for table in TABLES),
-            f"DELETE FROM {schema}.meta WHERE name = 'pruned_before_us'",
+            f"DELETE FROM {schema}.meta WHERE name LIKE 'pruned%' OR name LIKE 'taken%'",
         )
 
     def drop(self, schema: str) -> None:
