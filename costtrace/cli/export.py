@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from costtrace.accounting.entry_lines import line_of
 from costtrace.cli.arguments import moment
-from costtrace.cli.entry_lines import line_of
 from costtrace.cli.errors import UsageError
 from costtrace.cli.ledger_files import add_ledger, open_store
 from costtrace.cli.output import note

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from costtrace.accounting import CostLedger
+from costtrace.accounting.entry_lines import entry_of
 from costtrace.cli.arguments import add_json
-from costtrace.cli.entry_lines import entry_of
 from costtrace.cli.errors import UsageError
 from costtrace.cli.output import note, progress, show_json
 from costtrace.entry import CostEntry

@@ -13,8 +13,8 @@ from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from costtrace.cli.output import money
 from costtrace.entry import CostEntry
+from costtrace.money import exact_text
 from costtrace.usage import Usage
 
 VERSION = 1
@@ -31,12 +31,17 @@ _TEXTS = ("model", "function_name", "user_id", "call_id")
 
 def line_of(entry: CostEntry) -> str:
     """Return an entry as one line of JSON, without the newline."""
+    return json.dumps(facts_of(entry), ensure_ascii=False, separators=(",", ":"))
+
+
+def facts_of(entry: CostEntry) -> dict[str, Any]:
+    """Return an entry as an object of JSON."""
     facts: dict[str, Any] = {"v": VERSION}
     for name, default in _DEFAULTS.items():
         value = getattr(entry, name)
         if value != default:
             facts[name] = _written(name, value)
-    return json.dumps(facts, ensure_ascii=False, separators=(",", ":"))
+    return facts
 
 
 def entry_of(line: str) -> CostEntry:
@@ -45,8 +50,14 @@ def entry_of(line: str) -> CostEntry:
         facts = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"no JSON: {error.msg}") from error
+    return entry_of_facts(facts)
+
+
+def entry_of_facts(facts: object) -> CostEntry:
+    """Return the entry of an object of JSON; raises like `entry_of`."""
     if not isinstance(facts, dict):
         raise TypeError(f"an entry is a JSON object, not {type(facts).__name__}")
+    facts = dict(facts)
     if facts.pop("v", None) != VERSION:
         raise ValueError(
             f'no entry as `costtrace export` writes it: it begins with {{"v":{VERSION}'
@@ -61,7 +72,7 @@ def entry_of(line: str) -> CostEntry:
 
 def _written(name: str, value: Any) -> Any:
     if name in _MONEY:
-        return money(value)
+        return None if value is None else exact_text(value)
     if name == "timestamp":
         return value.astimezone(timezone.utc).isoformat()
     if name == "usage":
