@@ -58,11 +58,11 @@ class RedisLink:
     def __init__(self, client: Any, *, namespace: str, timeout_s: float) -> None:
         _check_client(client)
         self._client = client
-        self._namespace = namespace
+        self.namespace = namespace
         self._key = f"{{{namespace}}}:gen".encode()
         self.timeout_s = timeout_s
         self._voids: deque[tuple[str, str]] = deque(maxlen=10_000)
-        self._generation = ""
+        self.generation = ""
         self._ahead_us: int | None = None
         myself = weakref.ref(self)
         self._lane: Lane[RedisSeat] = Lane(lambda: RedisSeat(myself), most=_MOST_THREADS)
@@ -137,14 +137,14 @@ class RedisLink:
             sent = time.monotonic()
             if self._ahead_us is not None:
                 payload = {**payload, "not_after": str(int(deadline * 1e6) + self._ahead_us)}
-            answer = self._evaluate(_SCRIPTS[script], self._generation, payload, deadline)
+            answer = self._evaluate(_SCRIPTS[script], self.generation, payload, deadline)
             if answer[:1] == ["overflow"]:
                 raise BudgetStoreError(
                     "Redis: a sum would pass what the ledger can count to: 63 bits"
                 )
             if answer[:1] in (["reset"], ["lost"]):
                 how = "it was flushed or restarted" if answer == ["reset"] else "keys are missing"
-                raise StoreResetError(_LOST.format(namespace=self._namespace, how=how))
+                raise StoreResetError(_LOST.format(namespace=self.namespace, how=how))
             if answer[:1] != ["late"]:
                 return answer
             if sent >= deadline:
@@ -188,13 +188,13 @@ class RedisLink:
         )
         name, version = answer
         if name == "lost":
-            raise StoreResetError(_LOST.format(namespace=self._namespace, how="keys are missing"))
+            raise StoreResetError(_LOST.format(namespace=self.namespace, how="keys are missing"))
         if int(version) > SCHEMA:
             raise BudgetStoreError(
-                f"Redis: the namespace {self._namespace!r} was written by a newer costtrace "
+                f"Redis: the namespace {self.namespace!r} was written by a newer costtrace "
                 f"(schema {version}, known here up to {SCHEMA}): install that version"
             )
-        self._generation = name
+        self.generation = name
         self._warn_of_eviction()
 
     def _warn_of_eviction(self) -> None:

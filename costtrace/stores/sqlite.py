@@ -69,6 +69,11 @@ class SQLiteStore:
         """The file, as an absolute path."""
         return self._database.path
 
+    @property
+    def identity(self) -> str:
+        """What tells this ledger from every other one."""
+        return f"sqlite:{os.path.realpath(self.path)}"
+
     def use_clock(self, now_us: Callable[[], int]) -> None:
         """Take leases' time from this clock (microseconds since the epoch)."""
         self._now_us = now_us
