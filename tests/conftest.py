@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -18,7 +20,14 @@ from costtrace.testing import LoopbackProvider
 
 
 def pytest_configure() -> None:
+    """Nothing is taken from this user's folders, and nothing is left there."""
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="costtrace-state-")
+    os.environ.pop("COSTTRACE_SPOOL", None)
     os.environ["TIKTOKEN_CACHE_DIR"] = str(vocabulary())
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture

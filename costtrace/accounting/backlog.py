@@ -98,10 +98,14 @@ class Backlog:
         """
         if self._spool is None or self._steps:
             return self._spool is None
-        with self._draining:
-            found = self._spool.adopt(
-                lambda step: time.monotonic() < deadline_s and self._is_done(step)
-            )
+        try:
+            with self._draining:
+                found = self._spool.adopt(
+                    lambda step: time.monotonic() < deadline_s and self._is_done(step)
+                )
+        except Exception as error:  # whatever a file may be, the ledger opens
+            log.warning("what other processes left cannot be read: %s", error)
+            return True
         self._note(found)
         return found.is_complete
 

@@ -8,7 +8,6 @@ answers again, or for the next process that opens the ledger.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +23,7 @@ from costtrace.accounting.health import FAULTS, Health, Overruns, Tally
 from costtrace.accounting.lease import LEASE_S, Heartbeat, process_name
 from costtrace.accounting.lines import Lines
 from costtrace.accounting.outage import NotAsked, Outage
+from costtrace.accounting.recovery import Recovery
 from costtrace.accounting.refusals import Refused, passed
 from costtrace.accounting.sharing import is_worker, warn_if_shared
 from costtrace.accounting.spool import Spool
@@ -49,10 +49,6 @@ log = logging.getLogger("costtrace")
 FOREVER_S = 366 * 86_400.0
 """The lease in a store that dies with the process: nothing is left there to lapse."""
 REDELIVER_S = 10.0
-RETRY_S = 0.5
-"""Seconds between two looks whether a store that was away is back."""
-ADOPT_S = 2.0
-"""Seconds that opening a ledger may take for what dead processes left; the rest comes later."""
 LOOK_S = 1.0
 """Seconds between two looks for alerts that another process did not live to send."""
 _REFUSED, _UNRESERVED = "would have been refused", "sent unreserved"
@@ -84,19 +80,19 @@ class Postings:
         self._in_memory = not store.is_blocking
         self._lease_s = FOREVER_S if self._in_memory else LEASE_S
         self._heartbeat = Heartbeat(self._beat)
-        self._recovery = Heartbeat(self._recover, RETRY_S)
-        self._outage = Outage()
-        self._ask = self._outage.ask
         self._undefined: deque[BudgetRecord] = deque()
         self._crossed: deque[Crossing] = deque()
         self._failures, self._counts = Tally(), Tally()
+        self._outage = Outage()
+        self._ask = self._outage.ask
         self._backlog = Backlog(self._take, self._failed, spool)
+        self._recovery = Recovery(self._backlog, self._outage, self._renew, self._see_to_the_rest)
         self._looked_for_alerts_s = 0.0
         self._has_other_processes = False
         self._has_warned_shared = False
         alerts.watch(own)
         survive_forks(self)
-        self._adopt(time.monotonic() + ADOPT_S)
+        self._recovery.adopt()
 
     def owners(self, user_id: str, budgets: Iterable[BudgetTerms]) -> tuple[str, ...]:
         """Return everyone who is charged for a call, each once."""
@@ -224,7 +220,7 @@ class Postings:
                 self._backlog.add(step)
         else:
             self._backlog.write(step)
-        self._look_after_what_waits()
+        self._recovery.ensure()
         self._send_alerts()
 
     def abandon(self, entry: CostEntry, owners: tuple[str, ...]) -> None:
@@ -235,7 +231,7 @@ class Postings:
     def release(self, call_id: str) -> None:
         """Give back what was held for a call that was never billed. Never raises."""
         self._backlog.write(Release(call_id))
-        self._look_after_what_waits()
+        self._recovery.ensure()
 
     def drop(self, owner: str) -> None:
         """Forget an owner that nobody will ask about again. Never raises."""
@@ -255,8 +251,7 @@ class Postings:
     def drain(self) -> bool:
         """Write what waits, oldest first; return whether nothing waits any more."""
         self.collect()
-        self._outage.probe(self._renew)
-        is_written = self._backlog.drain(is_urgent=True) and self._adopt(math.inf)
+        is_written = self._recovery.finish()
         self._send_alerts()
         return is_written
 
@@ -271,7 +266,7 @@ class Postings:
         self._crossed.extend(self._ask(settle, entry, owners, watches, amend=step.amend))
 
     def _define_waiting(self) -> None:
-        while self._undefined and not self._is_away:
+        while self._undefined and not self._recovery.is_due:
             with suppress(IndexError):  # another thread was faster
                 record = self._undefined.popleft()
                 try:
@@ -287,7 +282,7 @@ class Postings:
     def _send_alerts(self) -> None:
         """Deliver what was crossed, and what somebody has latched who did not live to send it."""
         now_s = time.monotonic()
-        if now_s - self._looked_for_alerts_s >= LOOK_S and not self._is_away:
+        if now_s - self._looked_for_alerts_s >= LOOK_S and not self._recovery.is_due:
             self._looked_for_alerts_s = now_s
             self._attempt(
                 "look for alerts",
@@ -336,43 +331,17 @@ class Postings:
         self._backlog.close()
 
     def _beat(self) -> int:
-        self.collect()
-        self._adopt(time.monotonic() + ADOPT_S)
-        self._send_alerts()
+        self._recovery.adopt()
+        self._see_to_the_rest()
         return self._ask(self._renew)
+
+    def _see_to_the_rest(self) -> None:
+        """Do what no call has done by now."""
+        self.collect()
+        self._send_alerts()
 
     def _renew(self) -> int:
         return self.store.renew(self.process, self._lease_s)
-
-    # while the store is away
-
-    @property
-    def _is_away(self) -> bool:
-        """Whether the store has failed and nobody knows that it is back."""
-        return bool(self._backlog) or self._outage.is_on
-
-    def _recover(self) -> int:
-        """Look whether the store is back, and write what waits; return how much still does."""
-        self._outage.probe(self._renew)
-        self._backlog.drain()
-        is_left = not self._adopt(time.monotonic() + ADOPT_S)
-        self.collect()
-        self._send_alerts()
-        return len(self._backlog) + self._outage.is_on + is_left
-
-    def _adopt(self, deadline_s: float) -> bool:
-        """Write what dead processes left, within a time; return whether nothing is left of it."""
-        if self._is_away:
-            return False
-        is_all = self._backlog.adopt(deadline_s)
-        if not is_all:
-            self._recovery.ensure()
-        return is_all
-
-    def _look_after_what_waits(self) -> None:
-        """Let somebody come back to it, also when no further call is made."""
-        if self._is_away:
-            self._recovery.ensure()
 
     # forks
 
@@ -389,8 +358,8 @@ class Postings:
         self.dropped = SimpleQueue()
         self._crossed.clear()
         self._heartbeat = Heartbeat(self._beat)
-        self._recovery = Heartbeat(self._recover, RETRY_S)
         self._backlog.start_over()
+        self._recovery.start_over()
         self.alerts.start_over()
         self.lines.renew_lock()
         self.overruns.renew_lock()
@@ -407,11 +376,11 @@ class Postings:
     ) -> None:
         """Raise when one of the budgets wants to be sure; else the call goes on unreserved."""
         self._failed(what, error)
-        self._look_after_what_waits()
+        self._recovery.ensure()
         if any(one.is_hard and one.on_store_error == "refuse" for one in (self.own, *budgets)):
             if call_id and not isinstance(error, NotAsked):  # it may be held all the same
                 self._backlog.write(Release(call_id, is_certain=False))
-                self._look_after_what_waits()
+                self._recovery.ensure()
             if isinstance(error, BudgetStoreError):
                 raise error
             raise BudgetStoreError(f"the budget's store failed: {error}") from error

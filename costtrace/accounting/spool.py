@@ -9,6 +9,7 @@ so never anything of a prompt or an answer.
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 from collections.abc import Callable
@@ -29,6 +30,10 @@ _UNREADABLE = (ValueError, TypeError, LookupError)
 
 class SpoolFullError(Exception):
     """The spool holds all that it may."""
+
+
+class DamagedSpoolError(Exception):
+    """Whole lines of a spool are not what was written."""
 
 
 @dataclass(slots=True)
@@ -98,6 +103,7 @@ class Spool:
         self._place = place
         self._files: list[SpoolFile] = []
         self._number = 0
+        self._unknown: set[str] = set()
 
     def keep(self, step: Waiting) -> Kept:
         """Write a step down; raises `OSError` or `SpoolFullError` where that is not possible."""
@@ -157,7 +163,8 @@ class Spool:
         found, name = Adoption(), self._name()
         for folder in folders_of(name, self._place):
             for file_name in folder.names(key_of(name)):
-                if found.is_complete and not file_name.endswith(DAMAGED):
+                is_ours = file_name not in self._unknown and not file_name.endswith(DAMAGED)
+                if found.is_complete and is_ours:
                     self._adopt_file(folder, file_name, take, found)
         return found
 
@@ -171,10 +178,14 @@ class Spool:
         try:
             if _is_taken(file, take, found):
                 folder.remove(name)
-        except _UNREADABLE:
+        except DamagedSpoolError:
             folder.set_aside(name)
             found.damaged.append(folder.path / (name + DAMAGED))
+        except _UNREADABLE as error:
+            self._unknown.add(name)
+            log.warning("%s is left to a newer costtrace: %s", folder.path / name, error)
         finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile has it too
             file.close()
 
 
@@ -192,7 +203,7 @@ def _is_taken(file: SpoolFile, take: Callable[[Waiting], bool], found: Adoption)
         file.note_done(number)
         found.steps += 1
     if contents.broken:
-        raise ValueError(f"{contents.broken} lines are not what was written")
+        raise DamagedSpoolError(f"{contents.broken} lines are not what was written")
     return True
 
 

@@ -72,7 +72,7 @@ class SQLiteStore:
     @property
     def identity(self) -> str:
         """What tells this ledger from every other one."""
-        return f"sqlite:{os.path.realpath(self.path)}"
+        return file_identity(self.path)
 
     def use_clock(self, now_us: Callable[[], int]) -> None:
         """Take leases' time from this clock (microseconds since the epoch)."""
@@ -227,6 +227,11 @@ class SQLiteStore:
             if not part:
                 return done
             done += part
+
+
+def file_identity(path: Path) -> str:
+    """Return the identity of a ledger in this file."""
+    return f"sqlite:{os.path.realpath(path)}"
 
 
 def _file_path(path: str | os.PathLike[str]) -> Path:
