@@ -53,6 +53,11 @@ def to_usd(pico: Picodollars) -> Decimal:
     return Decimal(pico).scaleb(-12, _EXACT).normalize(_EXACT)
 
 
+def exact_text(amount: Decimal) -> str:
+    """Return an amount in plain digits, all of them: `0.0000012`, never `1.2E-6`."""
+    return f"{amount.normalize(_EXACT):f}"
+
+
 def format_usd(amount: Decimal, places: int = 4) -> str:
     """Return `amount` for a reader: `$4.5210`; a positive amount is never shown as zero.
 
@@ -61,7 +66,7 @@ def format_usd(amount: Decimal, places: int = 4) -> str:
     """
     shown = f"{amount:,.{places}f}"
     if amount and not Decimal(shown.replace(",", "")):
-        shown = f"{amount.normalize(_EXACT):f}"
+        shown = exact_text(amount)
     return f"-${shown[1:]}" if shown.startswith("-") else f"${shown}"
 
 

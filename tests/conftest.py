@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from patched import sdk_methods
 from vocabulary import vocabulary
 
-from costtrace import CostLedger, active
+from costtrace import CostLedger, SQLiteStore, active
 from costtrace.accounting.health import FAULTS
 from costtrace.testing import LoopbackProvider
 
@@ -22,7 +24,14 @@ hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
+    """Nothing is taken from this user's folders, and nothing is left there."""
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="costtrace-state-")
+    os.environ.pop("COSTTRACE_SPOOL", None)
     os.environ["TIKTOKEN_CACHE_DIR"] = str(vocabulary())
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture
@@ -52,8 +61,10 @@ def ledger() -> Iterator[CostLedger]:
 @pytest.fixture(params=["memory", "sqlite"])
 def any_ledger(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[CostLedger]:
     """The same ledger in memory and in a file."""
-    path = None if request.param == "memory" else tmp_path / "costs.db"
-    with CostLedger(path=path) as ledger:
+    store = None
+    if request.param == "sqlite":  # patient: what waited for a loaded machine is in no total yet
+        store = SQLiteStore(tmp_path / "costs.db", timeout_s=60)
+    with CostLedger(store=store) as ledger:
         yield ledger
         assert ledger.verify() == []
 

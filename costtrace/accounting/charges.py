@@ -13,7 +13,7 @@ from costtrace.accounting.payers import payers_of
 from costtrace.accounting.refusals import Refused, too_dear
 from costtrace.accounting.steps import Steps
 from costtrace.entry import CostEntry
-from costtrace.exceptions import BudgetExceededError
+from costtrace.exceptions import BudgetExceededError, BudgetStoreError
 from costtrace.money import Picodollars
 from costtrace.stores.rows import exact_pico
 
@@ -72,7 +72,9 @@ class Charges:
             for release in held:
                 release()
             raise
-        except BaseException:  # the step that was broken off may have held as well
+        except BaseException as error:  # the step that was broken off may have held as well
+            if isinstance(error, BudgetStoreError):
+                held.pop()  # whose ledger sees to that itself
             yield from held
             self._held = None
             raise

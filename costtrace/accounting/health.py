@@ -23,6 +23,12 @@ class Health:
     """How often each operation of the store has failed."""
     waiting: int
     """Entries and releases that wait for the store to answer again."""
+    unspooled: int
+    """Those of them that are in memory alone, since no spool could keep them either."""
+    recovered: int
+    """Entries and releases that waited when their process died, and were entered by this one."""
+    torn: int
+    """Entries that were cut off in a spool, since their process died while it wrote them."""
     lost: int
     """Entries that could not be kept: the store takes no such thing, or too many were waiting."""
     unreserved: int
@@ -45,6 +51,7 @@ class Health:
             self.store_failures
             or self.waiting
             or self.lost
+            or self.torn
             or self.unreserved
             or self.internal_faults
             or self.overruns

@@ -20,14 +20,15 @@ def process_name() -> str:
 
 
 class Heartbeat:
-    """Calls a method every 20 seconds while there is anything to renew; it starts with the first.
+    """Calls a method every few seconds while there is anything to do; it starts with the first.
 
-    The method returns how many leases it renewed. Its object is not kept alive by this. A forked
-    child has no heartbeat until it needs one.
+    The method returns how much there was: leases renewed, steps that wait. Its object is not kept
+    alive by this. A forked child has no heartbeat until it needs one.
     """
 
-    def __init__(self, beat: Callable[[], int]) -> None:
+    def __init__(self, beat: Callable[[], int], every_s: float = BEAT_S) -> None:
         self._beat = weakref.WeakMethod(beat)
+        self._every_s = every_s
         self._lock = threading.Lock()
         self._stop: threading.Event | None = None
         self._pid = 0
@@ -54,7 +55,7 @@ class Heartbeat:
 
     def _run(self, stop: threading.Event) -> None:
         idle = 0
-        while not stop.wait(BEAT_S):
+        while not stop.wait(self._every_s):
             beat = self._beat()
             if beat is None:
                 return

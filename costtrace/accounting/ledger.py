@@ -11,13 +11,18 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from costtrace.accounting.alerts import AlertBook
 from costtrace.accounting.asking import Entries, query_of
 from costtrace.accounting.health import Health
 from costtrace.accounting.keeping import Keeping
-from costtrace.accounting.options import checked_clock, checked_prices, checked_store
+from costtrace.accounting.options import (
+    checked_clock,
+    checked_prices,
+    checked_spool,
+    checked_store,
+)
 from costtrace.accounting.postings import Postings
 from costtrace.accounting.recording import recorded_entry, resolved_entry
 from costtrace.accounting.retention import checked_days
@@ -51,7 +56,10 @@ class CostLedger(Keeping):
 
     `budget_usd` limits all calls together; with `on_exceed="alert"` (the default) it only warns,
     with `"raise"` a call that may pass it is refused. `path` names a SQLite file, `store` any
-    other store; without either the ledger lives in memory. `clock` returns aware UTC datetimes.
+    other store; without either the ledger lives in memory. What the store cannot take for a while
+    waits in a file, and is written when it is back, by this process or the next one: in the folder
+    `spool`, by default beside the SQLite file or among the state files of this user; with False in
+    memory alone. `clock` returns aware UTC datetimes.
     With `keep_days`, entries of calls older than that go, bit by bit, and only what they add to
     the sums of each day and minute stays: totals and budgets are exact as ever.
     Safe from any thread; a context manager that closes it.
@@ -73,6 +81,7 @@ class CostLedger(Keeping):
         on_exceed: Severity = "alert",
         clock: Callable[[], datetime] | None = None,
         keep_days: int | None = None,
+        spool: str | os.PathLike[str] | Literal[False] | None = None,
     ) -> None:
         one_of("on_exceed", on_exceed, ("alert", "raise", "fit", "warn"))
         days = checked_days(keep_days)
@@ -93,7 +102,9 @@ class CostLedger(Keeping):
         self._store = checked_store(path, store)
         if clock is not None:
             self._store.use_clock(lambda: to_us(self._now(), "the clock's answer"))
-        self.postings = Postings(self._store, own, self._alerts, self._now)
+        self.postings = Postings(
+            self._store, own, self._alerts, self._now, checked_spool(spool, self._store)
+        )
         if days is not None:
             self.postings.keep(days)
 
@@ -328,13 +339,21 @@ class CostLedger(Keeping):
     # keeping
 
     def flush(self) -> bool:
-        """Write all that waits and make it durable; return whether nothing waits any more."""
+        """Write all that waits and make it durable; return whether nothing waits any more.
+
+        Of this process, or of others that died. Raises `BudgetStoreError` when all was written
+        and the store cannot make it durable.
+        """
         is_written = self.postings.drain()
-        self.store.flush()
+        if is_written:
+            self.store.flush()
         return is_written
 
     def close(self) -> None:
-        """Write what waits and let go of files and connections; closing again does nothing."""
+        """Write what waits and let go of files and connections; closing again does nothing.
+
+        What the store cannot take now is left in its spool to whoever next opens the ledger.
+        """
         self.postings.close()
         self._store.close()
 

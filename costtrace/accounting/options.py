@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import datetime, timezone
+from typing import Literal
 
 from costtrace import stores
+from costtrace.accounting.spool import Spool
+from costtrace.accounting.spool_folder import place_of
 from costtrace.instant import to_us
 from costtrace.pricing import PriceTable
 from costtrace.stores.base import Store
@@ -47,4 +50,25 @@ def checked_store(path: str | os.PathLike[str] | None, store: Store | None) -> S
     return store
 
 
+def checked_spool(
+    spool: str | os.PathLike[str] | Literal[False] | None, store: Store
+) -> Spool | None:
+    """Return where steps wait for the store on disk; None where they do in memory alone."""
+    if not isinstance(spool, (str, os.PathLike)) and spool not in (False, None):
+        raise TypeError(f"spool must be the path of a folder, or False for none, not {spool!r}")
+    if spool == "":
+        raise ValueError("spool must name a folder, not ''; False means none")
+    if spool is False or not store.is_blocking:
+        return None
+    if not hasattr(store, _IDENTITY):
+        if spool is None:
+            return None
+        raise TypeError(
+            f"a {type(store).__name__} has no `{_IDENTITY}` by which a spool of its ledger could "
+            "be told from those of others"
+        )
+    return Spool(lambda: str(getattr(store, _IDENTITY)), place_of(spool))
+
+
+_IDENTITY = "identity"
 _STORE_METHODS = ("reserve", "settle", "release", "balance", "entries", "sums", "totals", "close")

@@ -1,8 +1,8 @@
 """How a call's money moves: reserved before it is sent, settled or released after it.
 
 All that can go wrong with a store ends here. A reservation under a hard limit is refused when the
-store cannot be asked; anything else goes on, and what could not be written waits in memory until
-the store answers again.
+store cannot be asked; anything else goes on, and what could not be written waits until the store
+answers again, or for the next process that opens the ledger.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -23,10 +22,14 @@ from costtrace.accounting.headroom import Glances, Headroom
 from costtrace.accounting.health import FAULTS, Health, Overruns, Tally
 from costtrace.accounting.lease import LEASE_S, Heartbeat, process_name
 from costtrace.accounting.lines import Lines
+from costtrace.accounting.outage import NotAsked, Outage
+from costtrace.accounting.recovery import Recovery
 from costtrace.accounting.refusals import Refused, passed
 from costtrace.accounting.retention import Retention
 from costtrace.accounting.sharing import is_worker, warn_if_shared
+from costtrace.accounting.spool import Spool
 from costtrace.accounting.terms import BudgetTerms
+from costtrace.accounting.waiting import Release, Settlement, Waiting
 from costtrace.entry import CostEntry
 from costtrace.exceptions import BudgetStoreError, CallConflictError
 from costtrace.instant import to_us
@@ -56,7 +59,12 @@ class Postings:
     """Reserves, settles and releases calls in one store. Safe from any thread."""
 
     def __init__(
-        self, store: Store, own: BudgetTerms, alerts: AlertBook, now: Callable[[], datetime]
+        self,
+        store: Store,
+        own: BudgetTerms,
+        alerts: AlertBook,
+        now: Callable[[], datetime],
+        spool: Spool | None = None,
     ) -> None:
         self.store = store
         self.own = own
@@ -76,13 +84,17 @@ class Postings:
         self._undefined: deque[BudgetRecord] = deque()
         self._crossed: deque[Crossing] = deque()
         self._failures, self._counts = Tally(), Tally()
-        self._backlog = Backlog(self._failed)
+        self._outage = Outage()
+        self._ask = self._outage.ask
+        self._backlog = Backlog(self._take, self._failed, spool)
+        self._recovery = Recovery(self._backlog, self._outage, self._renew, self._see_to_the_rest)
         self._looked_for_alerts_s = 0.0
         self._has_other_processes = False
         self._has_warned_shared = False
         self._retention: Retention | None = None
         alerts.watch(own)
         survive_forks(self)
+        self._recovery.adopt()
 
     def keep(self, days: int) -> None:
         """Let entries go that are older, from now on. Never raises."""
@@ -132,7 +144,7 @@ class Postings:
         owners = self.owners(entry.user_id, budgets)
         hold = Hold(entry, owners, tuple(limits), self._lease_s, self.process)
         try:
-            refusal = self.store.reserve(hold)
+            refusal = self._ask(self.store.reserve, hold)
         except CallConflictError:
             raise
         except Exception as error:
@@ -153,7 +165,7 @@ class Postings:
             limit = terms.limit(at_us) if terms.refuses else None
             if limit is not None:
                 try:
-                    balance = self.store.balance(limit.owner, limit.span)
+                    balance = self._ask(self.store.balance, limit.owner, limit.span)
                 except Exception as error:
                     self._refuse_or_go_on("read a balance", error, budgets)
                     continue
@@ -169,7 +181,7 @@ class Postings:
             if limit is None:
                 continue
             try:
-                balance = self.store.balance(limit.owner, limit.span)
+                balance = self._ask(self.store.balance, limit.owner, limit.span)
             except Exception as error:
                 self._failed("observe a budget", error)
                 continue
@@ -185,7 +197,7 @@ class Postings:
     def hold(self, entry: CostEntry, owners: tuple[str, ...]) -> None:
         """Hold an entry's cost without asking any limit: it was authorized before. Never raises."""
         hold = Hold(entry, owners, (), self._lease_s, self.process)
-        self._attempt("hold", lambda: self.store.reserve(hold))
+        self._attempt("hold", lambda: self._ask(self.store.reserve, hold))
 
     # after it
 
@@ -204,18 +216,20 @@ class Postings:
         amount beyond all it counts to. Else the first one stands.
         """
         self._define_waiting()
-        step = partial(self._settle_in_store, entry, owners, amend)
+        step = Settlement(entry, owners, amend)
         if must_be_new and not self._backlog:
             try:
-                step()
+                self._take(step)
             except NEVER_TAKEN:
                 raise
             except Exception as error:
                 self._failed("settle", error)
-                self._backlog.add("settle", step)
+                self._backlog.add(step)
         else:
-            self._backlog.write("settle", step)
-        self._keep_beating()
+            self._backlog.write(step)
+        self._recovery.ensure()
+        if self._retention is not None and self._retention.is_due():
+            self._let_go()
         self._send_alerts()
 
     def abandon(self, entry: CostEntry, owners: tuple[str, ...]) -> None:
@@ -225,13 +239,13 @@ class Postings:
 
     def release(self, call_id: str) -> None:
         """Give back what was held for a call that was never billed. Never raises."""
-        self._backlog.write("release", partial(self.store.release, call_id))
-        self._keep_beating()
+        self._backlog.write(Release(call_id))
+        self._recovery.ensure()
 
     def drop(self, owner: str) -> None:
         """Forget an owner that nobody will ask about again. Never raises."""
         self.alerts.forget(owner)
-        self._attempt("drop", lambda: self.store.drop(owner))
+        self._attempt("drop", lambda: self._ask(self.store.drop, owner))
 
     def collect(self) -> None:
         """Do what was put off: settle the calls whose streams were dropped. Never raises."""
@@ -246,30 +260,42 @@ class Postings:
     def drain(self) -> bool:
         """Write what waits, oldest first; return whether nothing waits any more."""
         self.collect()
-        is_written = self._backlog.drain(is_urgent=True)
+        is_written = self._recovery.finish()
         self._send_alerts()
         return is_written
 
-    def _settle_in_store(self, entry: CostEntry, owners: tuple[str, ...], amend: bool) -> None:
+    def _take(self, step: Waiting) -> None:
+        """Have the store do a step; raises what it raises."""
+        if isinstance(step, Release):
+            self._ask(self.store.release, step.call_id)
+            return
+        entry, owners = step.entry, step.owners
         watches = self.alerts.watches(owners, to_us(entry.timestamp))
-        self._crossed.extend(self.store.settle(entry, owners, watches, amend=amend))
+        settle = self.store.settle
+        self._crossed.extend(self._ask(settle, entry, owners, watches, amend=step.amend))
 
     def _define_waiting(self) -> None:
-        while self._undefined:
+        while self._undefined and not self._recovery.is_due:
             with suppress(IndexError):  # another thread was faster
                 record = self._undefined.popleft()
-                self._attempt("define", partial(self.store.define, record))
+                try:
+                    self._ask(self.store.define, record)
+                except Exception as error:
+                    self._failed("define", error)
+                    if not isinstance(error, NEVER_TAKEN):
+                        self._undefined.append(record)
+                        return
 
     # alerts
 
     def _send_alerts(self) -> None:
         """Deliver what was crossed, and what somebody has latched who did not live to send it."""
         now_s = time.monotonic()
-        if now_s - self._looked_for_alerts_s >= LOOK_S:
+        if now_s - self._looked_for_alerts_s >= LOOK_S and not self._recovery.is_due:
             self._looked_for_alerts_s = now_s
             self._attempt(
                 "look for alerts",
-                lambda: self._crossed.extend(self.store.undelivered(REDELIVER_S)),
+                lambda: self._crossed.extend(self._ask(self.store.undelivered, REDELIVER_S)),
             )
         crossed: list[Crossing] = []
         while self._crossed:
@@ -277,7 +303,9 @@ class Postings:
                 crossed.append(self._crossed.popleft())
         if crossed:
             keys = self.alerts.deliver(crossed)
-            self._attempt("note an alert as delivered", lambda: self.store.delivered(keys))
+            self._attempt(
+                "note an alert as delivered", lambda: self._ask(self.store.delivered, keys)
+            )
 
     # how it fares
 
@@ -292,6 +320,9 @@ class Postings:
         return Health(
             store_failures=self._failures.counts(),
             waiting=len(self._backlog),
+            unspooled=self._backlog.unspooled,
+            recovered=self._backlog.recovered,
+            torn=self._backlog.torn,
             lost=self._backlog.lost,
             unreserved=self._counts.of(_UNRESERVED),
             internal_faults=FAULTS.counts(),
@@ -304,28 +335,30 @@ class Postings:
     def close(self) -> None:
         """Write what waits and stop the heartbeat."""
         self._heartbeat.stop()
+        self._recovery.stop()
         self.drain()
+        self._backlog.close()
 
     def _beat(self) -> int:
-        self.collect()
-        self._backlog.drain()
-        self._send_alerts()
+        self._recovery.adopt()
+        self._see_to_the_rest()
         more = 0 if self._retention is None else self._retention.go_on()
-        return self.store.renew(self.process, self._lease_s) + len(self._backlog) + more
+        return self._ask(self._renew) + more
 
-    def _keep_beating(self) -> None:
-        """Let somebody come back to what waits, also when no further call is made."""
-        if self._backlog:
-            self._heartbeat.ensure()
-        if self._retention is not None and self._retention.is_due():
-            self._let_go()
+    def _see_to_the_rest(self) -> None:
+        """Do what no call has done by now."""
+        self.collect()
+        self._send_alerts()
 
     def _let_go(self) -> None:
         """Let a batch of old entries go; if that is not all, the rest in the background."""
-        if self._retention is not None:
+        if self._retention is not None and not self._recovery.is_due:
             self._attempt("let old entries go", self._retention.step)
             if self._retention.has_more:
                 self._heartbeat.ensure()
+
+    def _renew(self) -> int:
+        return self.store.renew(self.process, self._lease_s)
 
     # forks
 
@@ -343,6 +376,7 @@ class Postings:
         self._crossed.clear()
         self._heartbeat = Heartbeat(self._beat)
         self._backlog.start_over()
+        self._recovery.start_over()
         self.alerts.start_over()
         self.lines.renew_lock()
         self.overruns.renew_lock()
@@ -359,9 +393,11 @@ class Postings:
     ) -> None:
         """Raise when one of the budgets wants to be sure; else the call goes on unreserved."""
         self._failed(what, error)
+        self._recovery.ensure()
         if any(one.is_hard and one.on_store_error == "refuse" for one in (self.own, *budgets)):
-            if call_id:  # the store may have made the hold before it failed
-                self.release(call_id)
+            if call_id and not isinstance(error, NotAsked):  # it may be held all the same
+                self._backlog.write(Release(call_id, is_certain=False))
+                self._recovery.ensure()
             if isinstance(error, BudgetStoreError):
                 raise error
             raise BudgetStoreError(f"the budget's store failed: {error}") from error
@@ -375,5 +411,7 @@ class Postings:
             self._failed(what, error)
 
     def _failed(self, what: str, error: Exception) -> None:
+        if isinstance(error, NotAsked):
+            return
         if self._failures.add(what) == 1:
             log.error("the store failed to %s: %s: %s", what, type(error).__name__, error)

@@ -15,6 +15,8 @@ from types import ModuleType
 
 from costtrace import __version__
 from costtrace.accounting import CostLedger
+from costtrace.accounting.spool import waiting_spools
+from costtrace.accounting.spool_folder import place_of
 from costtrace.cli.ledger_files import existing_ledger
 from costtrace.cli.output import days_old
 from costtrace.exceptions import CosttraceError
@@ -26,6 +28,7 @@ from costtrace.pricing import PriceTable
 from costtrace.pricing.table import STALE_AFTER_DAYS
 from costtrace.stores.base import ALWAYS, LEDGER
 from costtrace.stores.schema import MIGRATIONS
+from costtrace.stores.sqlite import file_identity
 from costtrace.tokens import tokenizers
 
 _TOPIC = "Taking part in calls"
@@ -58,6 +61,7 @@ VALUES = (  # variables whose values are paths, amounts or switches
     "COSTTRACE_DB",
     "COSTTRACE_BUDGET_USD",
     "COSTTRACE_PRICES",
+    "COSTTRACE_SPOOL",
     "COSTTRACE_DISABLED",
     "TIKTOKEN_CACHE_DIR",
     "DATA_GYM_CACHE_DIR",
@@ -238,7 +242,9 @@ def check_ledger(path: str) -> Iterator[Finding]:
             yield from _check_open_ledger(ledger, topic)
     except (CosttraceError, OSError) as error:
         yield Finding(topic, "file", str(error), PROBLEM)
+        yield from _check_spools(file, topic)
         return
+    yield from _check_spools(file, topic)
     schema, known = _schema(file), len(MIGRATIONS)
     yield Finding(topic, "schema", f"{schema} of {known}", OK if schema == known else NOTE)
 
@@ -252,6 +258,9 @@ def _check_open_ledger(ledger: CostLedger, topic: str) -> Iterator[Finding]:
     differences = ledger.verify()
     text = "; ".join(differences) or "equal the sums of the entries"
     yield Finding(topic, "balances", text, PROBLEM if differences else OK)
+    if recovered := ledger.health().recovered:
+        text = f"entries that dead processes left in spools, entered just now: {recovered:,}"
+        yield Finding(topic, "spool", text, NOTE)
     if provisional := ledger.provisional():
         total = to_usd(sum(to_pico(one.cost_usd or 0) for one in provisional))
         text = (
@@ -264,6 +273,19 @@ def _check_open_ledger(ledger: CostLedger, topic: str) -> Iterator[Finding]:
         reserved = format_usd(to_usd(held.reserved_pico))
         text = f"{held.reserved_calls:,} calls in flight, {reserved} reserved"
         yield Finding(topic, "in flight", text)
+
+
+def _check_spools(file: Path, topic: str) -> Iterator[Finding]:
+    """Yield what waits for the ledger; what dead processes left was entered when it was opened."""
+    for one in waiting_spools(file_identity(file), place_of(None)):
+        if one.is_damaged:
+            text = f"{one.path} holds lines that are not what was written"
+            yield Finding(topic, "spool", text, PROBLEM)
+        else:
+            whose = "of a process at work" if one.is_in_use else "of a process that died"
+            yield Finding(
+                topic, "spool", f"entries that wait: {one.steps:,}, in {one.path}, {whose}", NOTE
+            )
 
 
 def _schema(file: Path) -> int:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, TextIO
 
 from costtrace.cli.errors import UsageError
-from costtrace.reports.summary import exact_text
+from costtrace.money import exact_text
 
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from costtrace.cli.entry_lines import entry_facts, entry_from_facts
+from costtrace.accounting.entry_lines import entry_facts, entry_from_facts
 from costtrace.stores.base import LEDGER, BudgetRecord, Crossing, Hold, Span, Watch, user_owner
 from costtrace.stores.moving import (
     Charged,

@@ -13,7 +13,8 @@ from io import StringIO
 from typing import TypeAlias
 
 from costtrace.entry import Total
-from costtrace.reports.summary import Summary, exact_text, has_known_cost, names_of
+from costtrace.money import exact_text
+from costtrace.reports.summary import Summary, has_known_cost, names_of
 
 Cell: TypeAlias = "str | int | Decimal | None"
 COLUMNS = (

@@ -13,7 +13,8 @@ from decimal import Decimal
 from typing import Any
 
 from costtrace.entry import Total
-from costtrace.reports.summary import BudgetRow, Summary, exact_text, has_known_cost, names_of
+from costtrace.money import exact_text
+from costtrace.reports.summary import BudgetRow, Summary, has_known_cost, names_of
 
 SCHEMA_VERSION = 1
 

@@ -133,11 +133,6 @@ def has_known_cost(total: Total) -> bool:
     return bool(total.cost_usd) or total.calls > total.unpriced_calls or not total.unpriced_calls
 
 
-def exact_text(amount: Decimal) -> str:
-    """Return an amount in plain digits, all of them: `0.0000012`, never `1.2E-6`."""
-    return f"{amount.normalize(_EXACT):f}"
-
-
 def _grouped(rows: Sequence[tuple[tuple[str, ...], Total]], index: int) -> tuple[Total, ...]:
     groups: dict[str, list[Total]] = {}
     for names, total in rows:

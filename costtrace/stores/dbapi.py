@@ -93,7 +93,8 @@ class DBAPIStore(DBAPIMoves):
         setup: Lane[Session] = Lane(lambda: Session(connector, _SET_UP_S, deque()))
         try:
             with unanswered_as_ours("PostgreSQL"):
-                setup.run(Session.set_up, _SET_UP_S)
+                self.identity = f"postgresql:{setup.run(Session.set_up, _SET_UP_S)}"
+                """What tells this ledger from every other one."""
         finally:
             setup.close()
         self._steps = Lane(lambda: Session(connector, timeout_s, voids))

@@ -224,6 +224,10 @@ class Link:
             tables = {name for (name,) in run(TABLES, (self._schema,))}
             return "meta" in tables and self._version(run) == len(MIGRATIONS)
 
+    def ledger_id(self) -> str:
+        """Return what tells this ledger from every other one."""
+        return str(self.alone(READ_META, ("ledger_id",))[0][0])
+
     def _version(self, run: Callable[..., Rows]) -> int:
         """Return how many migrations the schema has."""
         about = run(READ_META, ("application",)).fetchone()

@@ -43,18 +43,20 @@ class Session:
         self._ahead_us = 0
         self._schema_lock = schema_lock(connector.schema)
 
-    def set_up(self) -> None:
-        """Open the first connection, and make the schema a ledger if it is none."""
+    def set_up(self) -> str:
+        """Open the first connection, and make the schema a ledger if it is none; return its id."""
         link = self._opened(is_checked=False)
         try:
             if not link.is_ready():
                 link.migrate()
+            ledger_id = link.ledger_id()
         except BudgetStoreError:
             raise
         except Exception as error:
             raise as_ours(error) from error
         second = self._connector.open(self._timeout_s)  # a factory must make new ones each time
         second.close()
+        return ledger_id
 
     def step(
         self,

@@ -77,6 +77,11 @@ class RedisStore(RedisMoves):
         self._now_us: Callable[[], int] | None = None
         self._link.open(max(timeout_s, _SET_UP_S))
 
+    @property
+    def identity(self) -> str:
+        """What tells this ledger from every other one, also from a later one on the same server."""
+        return f"redis:{self._link.namespace}:{self._link.generation}"
+
     def use_clock(self, now_us: Callable[[], int]) -> None:
         """Take leases' time from this clock (microseconds since the epoch), not the server's."""
         self._now_us = now_us

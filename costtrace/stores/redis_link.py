@@ -58,7 +58,7 @@ class RedisLink:
     def __init__(self, client: Any, *, namespace: str, timeout_s: float) -> None:
         _check_client(client)
         self._client = client
-        self._namespace = namespace
+        self.namespace = namespace
         self._key = f"{{{namespace}}}:gen".encode()
         self.timeout_s = timeout_s
         self._voids: deque[tuple[str, str]] = deque(maxlen=10_000)
@@ -145,7 +145,7 @@ class RedisLink:
                 )
             if answer[:1] in (["reset"], ["lost"]):
                 how = "it was flushed or restarted" if answer == ["reset"] else "keys are missing"
-                raise StoreResetError(_LOST.format(namespace=self._namespace, how=how))
+                raise StoreResetError(_LOST.format(namespace=self.namespace, how=how))
             if answer[:1] != ["late"]:
                 return answer
             if sent >= deadline:
@@ -189,10 +189,10 @@ class RedisLink:
         )
         name, version = answer
         if name == "lost":
-            raise StoreResetError(_LOST.format(namespace=self._namespace, how="keys are missing"))
+            raise StoreResetError(_LOST.format(namespace=self.namespace, how="keys are missing"))
         if int(version) > SCHEMA:
             raise BudgetStoreError(
-                f"Redis: the namespace {self._namespace!r} was written by a newer costtrace "
+                f"Redis: the namespace {self.namespace!r} was written by a newer costtrace "
                 f"(schema {version}, known here up to {SCHEMA}): install that version"
             )
         self.generation = name

@@ -70,6 +70,11 @@ class SQLiteStore(SQLiteMoves):
         """The file, as an absolute path."""
         return self._database.path
 
+    @property
+    def identity(self) -> str:
+        """What tells this ledger from every other one."""
+        return file_identity(self.path)
+
     def use_clock(self, now_us: Callable[[], int]) -> None:
         """Take leases' time from this clock (microseconds since the epoch)."""
         self._now_us = now_us
@@ -233,6 +238,11 @@ class SQLiteStore(SQLiteMoves):
             done += part
             if not part or (at_most is not None and done >= at_most):
                 return done
+
+
+def file_identity(path: Path) -> str:
+    """Return the identity of a ledger in this file."""
+    return f"sqlite:{os.path.realpath(path)}"
 
 
 def _file_path(path: str | os.PathLike[str]) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from command_line import Cli, Outcome
 
-from costtrace import CostLedger
+from costtrace import CostLedger, SQLiteStore
 
 SECRET = "sk-very-secret-1234"
 
@@ -126,3 +126,35 @@ def test_unpriced_calls_are_noted(cli: Cli, tmp_path: Path):
         ledger.record("mystery-two", "answer", "alice", 1, 1)
 
     assert findings(cli("doctor", "x.db", "--json"))["unpriced"]["verdict"] == "note"
+
+
+def test_what_waits_in_spools_is_told(cli: Cli, tmp_path: Path):
+    """Of processes at work, of those that ended, and what cannot be read."""
+    path = tmp_path / "costs.db"
+
+    def spool() -> tuple[str, str]:
+        found = findings(cli("doctor", str(path), "--json")).get("spool", {})
+        return found.get("verdict", ""), found.get("text", "")
+
+    def record(ledger: CostLedger) -> None:
+        ledger.record("gpt-4o-mini", "f", "alice", 1_000, 0)
+
+    other = sqlite3.connect(path, isolation_level=None)
+    with CostLedger(store=SQLiteStore(path, timeout_s=0.1)) as ledger:
+        assert spool() == ("", "")
+        other.execute("BEGIN IMMEDIATE")
+        record(ledger)
+        verdict, text = spool()
+        assert (verdict, "that wait: 1," in text, "at work" in text) == ("note", True, True)
+        other.execute("ROLLBACK")
+        assert ledger.flush()
+        assert spool() == ("", "")
+        other.execute("BEGIN IMMEDIATE")
+        record(ledger)
+        record(ledger)
+    verdict, text = spool()
+    assert (verdict, "that wait: 2," in text, "that died" in text) == ("note", True, True)
+    other.close()
+    (left,) = Path(f"{path}-spool").iterdir()
+    left.write_bytes(left.read_bytes().replace(b"alice", b"malic", 1))
+    assert findings(cli("doctor", str(path), "--json"))["spool"]["verdict"] == "problem"

@@ -12,8 +12,8 @@ from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from costtrace.cli.output import money
 from costtrace.entry import CostEntry
+from costtrace.money import exact_text
 from costtrace.usage import Usage
 
 _MONEY = ("cost_usd", "reserved_usd", "gateway_cost_usd")
@@ -48,7 +48,7 @@ def entry_from_facts(facts: dict[str, Any]) -> CostEntry:
 
 def _written(name: str, value: Any) -> Any:
     if name in _MONEY:
-        return money(value)
+        return None if value is None else exact_text(value)
     if name == "timestamp":
         return value.astimezone(timezone.utc).isoformat()
     if name == "usage":

@@ -1,0 +1,8 @@
+"""The servers are those of the stores' tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "stores"))

@@ -1,0 +1,413 @@
+"""A store that fails in mid-traffic: no call fails for it, and no entry is missing or twice."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import (
+    PostgresServer,
+    RedisServer,
+    Server,
+    check_postgres,
+    check_redis,
+    wait_until,
+)
+from spool_workers import heard, opened, started, told
+
+from costtrace import BudgetStoreError, CostLedger, budget
+from costtrace.exceptions import StoreResetError
+from costtrace.testing import LoopbackProvider
+
+ASK = [{"role": "user", "content": "0123456789abcdef"}]
+TIMEOUT_S = 0.3
+SLACK_S = 1.0  # for a machine that is busy with other things
+
+
+class File:
+    """A ledger in a file that can be made to fail."""
+
+    kind = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.address = str(path)
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Somebody else writes and does not end."""
+        other = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.close()
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """The file is not there."""
+        aside = self.path.with_name("aside")
+        self.path.rename(aside)
+        yield
+        aside.rename(self.path)
+
+
+class Served:
+    """A ledger on a server of its own, which keeps what it acknowledged."""
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+        self.kind = "postgres" if isinstance(server, PostgresServer) else "redis"
+        self.address = server.dsn if isinstance(server, PostgresServer) else str(server.port)
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Connections stay open and nobody answers."""
+        with self.server.paused():
+            yield
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """Killed; started again afterwards."""
+        self.server.kill()
+        yield
+        self.server.start()
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, Server]]:
+    """Servers that these tests may kill, started when first needed."""
+    found: dict[str, Server] = {}
+    yield found
+    for server in found.values():
+        server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, servers: dict[str, Any]) -> Any:
+    """Each kind of home of a ledger, empty."""
+    kind = request.param
+    if kind == "sqlite":
+        return File(tmp_path / "costs.db")
+    if kind not in servers:
+        if kind == "postgres":
+            check_postgres()
+            servers[kind] = PostgresServer("fsync=off")
+        else:
+            check_redis()
+            servers[kind] = RedisServer("--appendonly", "yes", "--appendfsync", "always")
+        servers[kind].start()
+    elif kind == "postgres":
+        servers[kind].drop("costtrace")
+    else:
+        with servers[kind].client() as client:
+            client.flushall()
+    return Served(servers[kind])
+
+
+@pytest.fixture
+def ledger(place: Any) -> Iterator[CostLedger]:
+    with CostLedger(store=opened(place.kind, place.address, TIMEOUT_S)) as ledger:
+        yield ledger
+        wait_until(lambda: writes_all(ledger))
+        assert ledger.verify() == []
+
+
+def writes_all(ledger: CostLedger) -> bool:
+    with suppress(BudgetStoreError):
+        return ledger.flush()
+    return False
+
+
+def chat(client: Any) -> Any:
+    return client.chat.completions.create(model="gpt-4o-mini", messages=ASK, max_tokens=20)
+
+
+class Traffic:
+    """Threads that call the provider under budgets; what they got, and what they ran into."""
+
+    def __init__(self, provider: LoopbackProvider, ledger: CostLedger, threads: int = 4) -> None:
+        self.provider = provider
+        self.ledger = ledger
+        self.answers: list[str] = []
+        self.errors: list[BaseException] = []
+        self.longest_s = 0.0
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, args=(f"user-{n}",)) for n in range(threads)
+        ]
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _work(self, user_id: str) -> None:
+        client = self.provider.openai(max_retries=0)
+        b = budget(user_id, 100, on_store_error="allow", ledger=self.ledger)
+        while not self._stop.is_set():
+            before = time.monotonic()
+            try:
+                with b:
+                    self.answers.append(chat(client).id)
+            except BaseException as error:
+                self.errors.append(error)
+            self.longest_s = max(self.longest_s, time.monotonic() - before)
+            time.sleep(0.01)
+
+    def run_on(self, calls: int = 12) -> None:
+        """Wait until so many more calls were answered."""
+        enough = len(self.answers) + calls
+        wait_until(lambda: len(self.answers) >= enough or bool(self.errors))
+
+
+def assert_complete(ledger: CostLedger, answers: list[str]) -> None:
+    """Every call that was answered is entered, once, at its cost."""
+    entries = list(ledger.entries)
+    assert sorted(str(entry.response_id) for entry in entries) == sorted(answers)
+    assert len({entry.call_id for entry in entries}) == len(answers) > 0
+    assert ledger.total_cost == sum((entry.cost_usd or Decimal(0)) for entry in entries)
+    assert {entry.grade for entry in entries} == {"reported"}
+
+
+@pytest.mark.parametrize("fault", ["hung", "down"])
+def test_no_call_fails_and_no_entry_is_missing(
+    place: Any, fault: str, ledger: CostLedger, provider: LoopbackProvider
+):
+    """Twice away in mid-traffic under `allow`: users notice nothing, and nothing is twice."""
+    with Traffic(provider, ledger) as traffic:
+        for _ in range(2):
+            traffic.run_on()
+            with getattr(place, fault)():
+                traffic.run_on(30)
+                assert ledger.health().waiting > 0
+                assert ledger.flush() is False
+            wait_until(lambda: ledger.health().waiting == 0)
+    assert traffic.errors == []
+    wait_until(lambda: writes_all(ledger))
+    assert_complete(ledger, traffic.answers)
+    health = ledger.health()
+    assert (health.waiting, health.unspooled, health.lost) == (0, 0, 0)
+    assert health.unreserved > 0
+    for n in range(4):
+        b = budget(f"user-{n}", 100, ledger=ledger)
+        assert (b.spent_usd, b.reserved_usd) == (ledger.spent(f"user-{n}"), 0)
+
+
+@pytest.mark.parametrize("fault", ["hung", "down"])
+def test_a_hard_limit_refuses_in_time_and_then_at_once(
+    place: Any, fault: str, ledger: CostLedger, provider: LoopbackProvider
+):
+    """Within the store's deadline; nothing is sent; a moment after it is back, calls go again."""
+    client = provider.openai(max_retries=0)
+    b = budget("alice", 1, ledger=ledger)
+    with b:
+        chat(client)
+        with getattr(place, fault)():
+            took = []
+            for _ in range(50):
+                before = time.monotonic()
+                with pytest.raises(BudgetStoreError):
+                    chat(client)
+                took.append(time.monotonic() - before)
+            assert took[0] < TIMEOUT_S + SLACK_S
+            assert sorted(took)[25] < 0.05
+            assert sum(took) < TIMEOUT_S + 3 * SLACK_S
+            assert len(provider.requests) == 1
+        back = time.monotonic()
+
+        def is_admitted() -> bool:
+            with suppress(BudgetStoreError):
+                chat(client)
+                return True
+            return False
+
+        wait_until(is_admitted)
+        assert time.monotonic() - back < 2 + 2 * SLACK_S
+    wait_until(lambda: writes_all(ledger))
+    assert (len(ledger.entries), b.reserved_usd) == (2, 0)
+
+
+def test_no_call_waits_longer_than_the_deadline(
+    place: Any, ledger: CostLedger, provider: LoopbackProvider
+):
+    """All that one call asks a hung store for takes one deadline together, not one each."""
+    client = provider.openai(max_retries=0)
+    with budget("alice", 1, on_store_error="allow", ledger=ledger):
+        chat(client)
+        before = time.monotonic()
+        chat(client)
+        usual_s = time.monotonic() - before
+        with place.hung():
+            before = time.monotonic()
+            chat(client)
+            assert time.monotonic() - before < TIMEOUT_S + usual_s + SLACK_S / 2
+
+
+@pytest.mark.parametrize("fault", ["hung", "down"])
+def test_killed_while_the_store_is_away_the_next_process_enters_it(place: Any, fault: str):
+    """kill -9, the store comes back, another process opens the ledger: all is there, once."""
+    CostLedger(store=opened(place.kind, place.address, 5)).close()
+    worker = started("record", place.kind, place.address, "dead", 20)
+    assert heard(worker) == "open"
+    with getattr(place, fault)():
+        told(worker)
+        while heard(worker) != "all":
+            pass
+        worker.kill()
+        worker.communicate()
+    workers = [started("adopt", place.kind, place.address) for _ in range(2)]
+    for one in workers:
+        assert heard(one) == "ready"
+    for one in workers:
+        told(one)
+    found = [int(heard(one)) for one in workers]
+    for one in workers:
+        one.communicate()
+    with CostLedger(store=opened(place.kind, place.address, 5)) as ledger:
+        names = [entry.call_id for entry in ledger.entries]
+        assert sorted(names) == sorted(f"dead-{n}" for n in range(20))
+        assert ledger.verify() == []
+    assert sum(found) == 20
+    assert not list(Path(os.environ["XDG_STATE_HOME"]).rglob("*.spool"))
+
+
+def test_a_long_outage_with_a_kill_and_a_restart_in_it(place: Any, provider: LoopbackProvider):
+    """Two processes one after the other write while the store is away; a third one enters both."""
+    with CostLedger(store=opened(place.kind, place.address, TIMEOUT_S)) as ledger:
+        second = started("record", place.kind, place.address, "second", 5)
+        assert heard(second) == "open"
+        first = started("record", place.kind, place.address, "first", 5)
+        assert heard(first) == "open"
+        with place.down():
+            for worker in (first, second):
+                told(worker)
+                while heard(worker) != "all":
+                    pass
+                worker.kill()
+                worker.communicate()
+            ledger.record("gpt-4o-mini", "f", "alice", 1_000, 0, call_id="own")
+        wait_until(lambda: ledger.health().waiting == 0)
+        wait_until(lambda: writes_all(ledger))
+        assert (len(ledger.entries), ledger.health().recovered) == (11, 10)
+        assert ledger.verify() == []
+
+
+# a server that loses its memory
+
+
+@pytest.fixture
+def redis_place(servers: dict[str, Any], tmp_path: Path) -> Any:
+    check_redis()
+    if "redis" not in servers:
+        servers["redis"] = RedisServer("--appendonly", "yes", "--appendfsync", "always")
+        servers["redis"].start()
+    with servers["redis"].client() as client:
+        client.flushall()
+    return Served(servers["redis"])
+
+
+def test_a_flushed_server_admits_nothing_against_a_fresh_zero(
+    redis_place: Any, provider: LoopbackProvider
+):
+    """FLUSHALL in mid-traffic: every process notices; after `reseed` what waited is entered."""
+    client = provider.openai(max_retries=0)
+    store = opened("redis", redis_place.address, TIMEOUT_S)
+    other = CostLedger(store=opened("redis", redis_place.address, TIMEOUT_S))
+    with CostLedger(store=store) as ledger, Traffic(provider, ledger) as traffic:
+        traffic.run_on()
+        before = list(ledger.entries)
+        redis_place.server.client().flushall()
+        traffic.run_on()
+        for one in (ledger, other):
+            with pytest.raises(StoreResetError), budget("bob", 1, ledger=one):
+                chat(client)
+            with pytest.raises(StoreResetError):
+                one.total_cost  # noqa: B018
+        assert ledger.flush() is False
+        assert store.reseed(before) == len(before)
+        traffic.run_on()
+        wait_until(lambda: ledger.health().waiting == 0)
+        traffic.__exit__()
+        assert traffic.errors == []
+        assert ledger.flush()
+        entered = {str(entry.response_id) for entry in ledger.entries}
+        known = {str(entry.response_id) for entry in before}
+        assert entered >= known
+        assert entered <= set(traffic.answers)
+        assert len(ledger.entries) == len(entered)
+        missing = set(traffic.answers) - entered
+        assert len(missing) <= 4  # entered between our reading and the flush
+        assert ledger.verify() == []
+        assert other.store.reseed() == 0  # type: ignore[attr-defined]
+        assert other.total_cost == ledger.total_cost
+    other.close()
+
+
+def test_forgotten_scripts_are_noticed_by_nobody(redis_place: Any, provider: LoopbackProvider):
+    """SCRIPT FLUSH: the next call brings them again."""
+    client = provider.openai(max_retries=0)
+    with CostLedger(store=opened("redis", redis_place.address, TIMEOUT_S)) as ledger:
+        with budget("alice", 1, ledger=ledger):
+            chat(client)
+            redis_place.server.client().script_flush()
+            chat(client)
+        assert (len(ledger.entries), ledger.health().is_good) == (2, True)
+
+
+def test_a_clients_own_patience_is_not_ours(redis_place: Any, provider: LoopbackProvider):
+    """A client with 5 s of time-out and 10 retries: the deadline is the store's all the same."""
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    from costtrace import RedisStore
+
+    patient = redis.Redis(
+        port=int(redis_place.address), socket_timeout=5, retry=Retry(NoBackoff(), 10)
+    )
+    client = provider.openai(max_retries=0)
+    with CostLedger(store=RedisStore(patient, timeout_s=0.25)) as ledger:
+        with budget("alice", 1, on_store_error="allow", ledger=ledger):
+            chat(client)
+            with redis_place.hung():
+                took = []
+                for _ in range(100):
+                    before = time.monotonic()
+                    chat(client)
+                    took.append(time.monotonic() - before)
+        assert max(took) < 0.25 + SLACK_S
+        assert sorted(took)[90] < 0.1
+        wait_until(lambda: ledger.health().waiting == 0)
+        assert len(ledger.entries) == 101
+
+
+def test_ledgers_on_one_server_do_not_get_each_others_entries(redis_place: Any):
+    """A spool belongs to one namespace, and to one life of it."""
+    import redis
+
+    from costtrace import RedisStore
+
+    def ledger_in(namespace: str) -> CostLedger:
+        client = redis.Redis(port=int(redis_place.address))
+        return CostLedger(store=RedisStore(client, namespace=namespace, timeout_s=TIMEOUT_S))
+
+    first, second = ledger_in("first"), ledger_in("second")
+    with redis_place.down():
+        first.record("gpt-4o-mini", "f", "alice", 1_000, 0)
+        first.close()
+    assert (second.flush(), len(second.entries), second.health().recovered) == (True, 0, 0)
+    second.close()
+    with ledger_in("first") as again:
+        assert (len(again.entries), again.health().recovered) == (1, 1)
