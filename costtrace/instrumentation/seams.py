@@ -17,7 +17,7 @@ from costtrace.exceptions import BudgetExceededError, BudgetStoreError, UnknownP
 from costtrace.instrumentation.answer import AnswerHook
 from costtrace.instrumentation.authorize import authorization
 from costtrace.instrumentation.begin import Begun, BegunRetrieval, begin, is_ours, warn_unlimited
-from costtrace.instrumentation.faults import guard
+from costtrace.instrumentation.faults import guard, swallowed
 from costtrace.instrumentation.offload import off_loop, take_off_loop
 from costtrace.instrumentation.patch import Patch, PatchedModule, Wrapper
 from costtrace.instrumentation.presence import Presence, is_seen
@@ -40,8 +40,12 @@ def request_wrapper(provider: Provider) -> Wrapper:
         if begun is None:
             return wrapped(*args, **kwargs)
         if isinstance(begun, Begun):
-            with _harmless("authorize a call"):
+            try:
                 take(authorization(begun.call, begun.outgoing))
+            except REFUSALS:
+                raise
+            except Exception as error:
+                swallowed("authorize a call", error)
             begun.hook.install()
         return _send(wrapped, begun, begun.outgoing.args, begun.outgoing.kwargs)
 
@@ -70,12 +74,16 @@ def async_request_wrapper(provider: Provider) -> Wrapper:
         if begun is None:
             return await wrapped(*args, **kwargs)
         if isinstance(begun, Begun):
-            with _harmless("authorize a call"):
+            try:
                 await take_off_loop(
                     authorization(begun.call, begun.outgoing),
                     begun.is_blocking,
                     partial(begun.call.charges.release, begun.call.call_id),
                 )
+            except REFUSALS:
+                raise
+            except Exception as error:
+                swallowed("authorize a call", error)
             begun.hook.install()
         return await _send_async(wrapped, begun, begun.outgoing.args, begun.outgoing.kwargs)
 
@@ -130,20 +138,28 @@ def _see_answer(
     provider: Provider, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Begun | BegunRetrieval | None:
     """Tell a call that it is answered; begin it only now if nobody has seen it before."""
-    with guard("see an answer"):
+    try:
         response, options = kwargs.get("response"), _options(args, kwargs)
-        if not is_ours(options):
-            if getattr(response, "status_code", 200) >= 400:
-                return None
-            begun = _begin(provider, client, args, kwargs)
-            if isinstance(begun, Begun):
-                begun.hook.install_late()
-                begun.hook.answered(response, kwargs.get("retries_taken"))
-                warn_unlimited(begun.call, BYPASSED)
-            return begun
-        if isinstance(options.post_parser, AnswerHook):
-            options.post_parser.answered(response, kwargs.get("retries_taken"))
+        hook = getattr(options, "post_parser", None)
+        if isinstance(hook, AnswerHook):
+            hook.answered(response, kwargs.get("retries_taken"))
+        elif not is_ours(options) and getattr(response, "status_code", 200) < 400:
+            return _begin_late(provider, client, args, kwargs)
+    except Exception as error:
+        swallowed("see an answer", error)
     return None
+
+
+def _begin_late(
+    provider: Provider, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Begun | BegunRetrieval | None:
+    """Begin a call that is answered already."""
+    begun = _begin(provider, client, args, kwargs)
+    if isinstance(begun, Begun):
+        begun.hook.install_late()
+        begun.hook.answered(kwargs.get("response"), kwargs.get("retries_taken"))
+        warn_unlimited(begun.call, BYPASSED)
+    return begun
 
 
 def _options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -226,20 +242,3 @@ def _begin(
     if not is_seen(scope):
         return None
     return begin(provider, client, args, kwargs, scope)
-
-
-class _harmless:  # noqa: N801 (used like a keyword)
-    """Let refusals through; any other fault of ours is swallowed, and the call goes on."""
-
-    __slots__ = ("_guard",)
-
-    def __init__(self, what: str) -> None:
-        self._guard = guard(what)
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
-        if isinstance(error, REFUSALS):
-            return False
-        return self._guard.__exit__(kind, error, traceback)

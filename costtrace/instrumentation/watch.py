@@ -106,7 +106,7 @@ class StreamWatch:
 
     async def ended_async(self) -> None:
         with guard("settle a stream"):
-            await off_loop(self.call.charges.is_blocking, self._finish, lambda _: None)
+            await off_loop(self.call.charges.payers.is_blocking, self._finish, lambda _: None)
 
     def broke(self, error: BaseException) -> None:
         with guard("settle a broken stream"):

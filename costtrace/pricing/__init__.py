@@ -12,6 +12,7 @@ from costtrace.pricing.cost import affordable_output, cost, estimate_cost, worst
 from costtrace.pricing.names import Resolution, place_of
 from costtrace.pricing.price import Line, Price, PriceId
 from costtrace.pricing.table import PriceTable
+from costtrace.pricing.tariff import Tariff, tariff_of
 
 __all__ = [
     "UNLIMITED",
@@ -23,10 +24,12 @@ __all__ = [
     "PriceId",
     "PriceTable",
     "Resolution",
+    "Tariff",
     "affordable_output",
     "cost",
     "estimate_cost",
     "place_of",
+    "tariff_of",
     "tiers_that_may_serve",
     "worst_cost",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import date, datetime, timezone
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from costtrace.exceptions import StalePricesWarning
 from costtrace.money import Money
@@ -57,6 +57,7 @@ class PriceTable:
         self._prices: dict[tuple[str, ...], Timeline[Span[Price]] | None] = {}
         self._dearest: dict[tuple[str, str], Timeline[Price]] = {}
         self._bounds: dict[tuple[object, ...], Timeline[Bound | None] | None] = {}
+        self.tariffs: dict[object, Any] = {}  # what `tariff_of` has worked out
         self._has_warned = False
 
     # Making one
@@ -145,7 +146,7 @@ class PriceTable:
         try:
             timeline = self._prices[key]
         except KeyError:
-            timeline = _remember(self._prices, key, self._price_timeline(*key))
+            timeline = remember(self._prices, key, self._price_timeline(*key))
         return None if timeline is None else timeline.at(moment_of(at)).of(input_tokens)
 
     def bound(
@@ -175,7 +176,7 @@ class PriceTable:
         try:
             timeline = self._bounds[key]
         except KeyError:
-            timeline = _remember(self._bounds, key, self._bound_timeline(*key))
+            timeline = remember(self._bounds, key, self._bound_timeline(*key))
         return None if timeline is None else timeline.at(moment_of(at))
 
     def dearest(
@@ -190,7 +191,7 @@ class PriceTable:
         try:
             timeline = self._dearest[key]
         except KeyError:
-            timeline = _remember(self._dearest, key, self._dearest_timeline(*key))
+            timeline = remember(self._dearest, key, self._dearest_timeline(*key))
         return timeline.at(moment_of(at))
 
     def dearest_bound(
@@ -238,7 +239,7 @@ class PriceTable:
         try:
             return self._resolved[name]
         except KeyError:
-            return _remember(self._resolved, name, resolve(name, self._known, self._have_one_price))
+            return remember(self._resolved, name, resolve(name, self._known, self._have_one_price))
 
     def find(self, name: str) -> Model | None:
         """Return the listed model that `name` means, with its rows, sources and notes."""
@@ -391,7 +392,8 @@ def _bundled() -> PriceTable:
     return PriceTable(bundled_catalogue())
 
 
-def _remember(memory: dict[K, V], key: K, value: V) -> V:
+def remember(memory: dict[K, V], key: K, value: V) -> V:
+    """Keep what was worked out, within bounds, and return it."""
     if len(memory) >= _REMEMBERED:
         memory.clear()
     memory[key] = value

@@ -58,6 +58,7 @@ class Label(NamedTuple):
 
 
 _plain_label = attrgetter(*Label._fields[:-1])
+_NO_TAGS: tuple[tuple[()]] = ((),)
 USAGE_NAMES = tuple(field.name for field in fields(Usage))
 USAGE_COMMON = (
     "input_tokens",
@@ -76,7 +77,7 @@ def label_of(entry: CostEntry) -> tuple[object, ...]:
     """Return the fields of the entry's `Label`, as a plain tuple that equals and hashes like it."""
     tags = entry.tags
     plain: tuple[object, ...] = _plain_label(entry)
-    return (*plain, tuple(sorted(tags.items())) if tags else ())
+    return plain + ((tuple(sorted(tags.items())),) if tags else _NO_TAGS)
 
 
 def checked_label(fields_: tuple[object, ...]) -> Label:
