@@ -44,7 +44,9 @@ def _source(known: tuple[Field[Any], ...], names: dict[str, Any], *, is_checked:
     """Return the source of `__init__`, and note in `names` what it refers to."""
     by_place = [_parameter(each, names) for each in known if not each.kw_only]
     by_name = [_parameter(each, names) for each in known if each.kw_only]
-    lines = [f"def __init__(self, {', '.join([*by_place, *(['*'] if by_name else []), *by_name])}):"]
+    lines = [
+        f"def __init__(self, {', '.join([*by_place, *(['*'] if by_name else []), *by_name])}):"
+    ]
     if is_checked:
         lines += [
             f"if {each.name} is not _default_{each.name}:"

@@ -25,14 +25,23 @@ class Charges:
     hold by hand that was forgotten) is charged as its worst case when these are collected.
     """
 
-    __slots__ = ("_held", "_lines", "_over_pico", "_process", "_reserved", "groups", "home", "payers")
+    __slots__ = (
+        "_held",
+        "_lines",
+        "_over_pico",
+        "_process",
+        "_reserved",
+        "groups",
+        "home",
+        "payers",
+    )
 
     def __init__(self, home: CostLedger, budgets: Sequence[object]) -> None:
         self.home = home
         self.payers = payers = payers_of(home, budgets)
         """Who pays, and what follows from their terms."""
-        self.groups = ((home, payers.at_home), *payers.others) if payers.others else (
-            (home, payers.at_home),
+        self.groups = (
+            ((home, payers.at_home), *payers.others) if payers.others else ((home, payers.at_home),)
         )
         self._held: CostEntry | None = None
         self._process = ""
@@ -78,7 +87,9 @@ class Charges:
 
     def is_plentiful(self, pico: Picodollars | None) -> bool:
         """Tell, without asking a store, whether there was far more than this a moment ago."""
-        return pico is not None and self.home.postings.glances.is_plentiful(self.payers.owners, pico)
+        return pico is not None and self.home.postings.glances.is_plentiful(
+            self.payers.owners, pico
+        )
 
     def look(self, at: datetime) -> Headroom:
         """Return the headroom, and remember it for a moment."""

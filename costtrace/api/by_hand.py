@@ -104,7 +104,9 @@ def holding(charges: Charges, entry: CostEntry, *, may_wait: bool) -> Steps:
 
     if may_wait and charges.payers.wait_s:
         lines = charges.home.postings.lines
-        rejection = yield from patiently(attempt, charges.payers.wait_s, lines, charges.payers.owners)
+        rejection = yield from patiently(
+            attempt, charges.payers.wait_s, lines, charges.payers.owners
+        )
     else:
         rejection = yield from attempt(False)
     if rejection is not None:

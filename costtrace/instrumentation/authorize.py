@@ -80,9 +80,7 @@ class _Authorization:
         self._check_price()
         wait_s = payers.wait_s
         if wait_s:
-            attempt = patiently(
-                self._again, wait_s, self.call.ledger.postings.lines, payers.owners
-            )
+            attempt = patiently(self._again, wait_s, self.call.ledger.postings.lines, payers.owners)
         elif (worst := self._worst_far_from_limits()) is not None:
             attempt = self._reserved(worst, self._wanted)
             if (yield from attempt) is None:
