@@ -16,11 +16,11 @@ from costtrace.entry import CostEntry
 from costtrace.instrumentation.faults import guard
 from costtrace.instrumentation.known import make_exact
 from costtrace.instrumentation.offload import off_loop
+from costtrace.instrumentation.opened import close_watch, open_watch
 from costtrace.instrumentation.outgoing import OptionsHook
 from costtrace.instrumentation.raw import MOST_KEPT, body_reader, read_body, watch_body
 from costtrace.instrumentation.stream import is_stream, watch_events
 from costtrace.instrumentation.valuing import valued
-from costtrace.instrumentation.watch import close_watch, open_watch
 from costtrace.providers import BatchLine, Provider, Reading, Request, Retrieval, StreamReader
 from costtrace.scopes import Scope
 from costtrace.stores.base import Query

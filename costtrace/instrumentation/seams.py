@@ -7,7 +7,6 @@ is already billed.
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import partial
 from typing import Any
@@ -20,10 +19,10 @@ from costtrace.instrumentation.begin import Begun, BegunRetrieval, begin, is_our
 from costtrace.instrumentation.faults import guard, swallowed
 from costtrace.instrumentation.offload import off_loop, take_off_loop
 from costtrace.instrumentation.patch import Patch, PatchedModule, Wrapper
-from costtrace.instrumentation.presence import Presence, is_seen
+from costtrace.instrumentation.presence import is_seen
 from costtrace.instrumentation.sockets import SOCKETS
 from costtrace.providers import PROVIDERS, Provider
-from costtrace.scopes import active, current, pin, register, unpin
+from costtrace.scopes import current
 
 REFUSALS = (BudgetExceededError, UnknownPriceError, BudgetStoreError)
 """The only errors of ours that reach a caller, before anything is sent."""
@@ -193,46 +192,6 @@ def patched_sdk(provider: Provider) -> PatchedModule:
 
 
 PATCHED = (*(patched_sdk(provider) for provider in PROVIDERS), *SOCKETS)
-
-
-def instrument() -> None:
-    """See all calls from now on, also those outside any scope, until `uninstrument()`.
-
-    They are entered under the function "unknown" and the user "anon".
-    """
-    if not is_disabled():
-        Presence.sees_unscoped = True
-        pin()
-
-
-def uninstrument() -> None:
-    """Undo `instrument()`: without an open scope, the SDKs are restored."""
-    Presence.sees_unscoped = False
-    unpin()
-
-
-def is_active() -> bool:
-    """Return whether calls are seen now: a scope is open, or `instrument()` holds."""
-    return active() and not is_disabled()
-
-
-def is_disabled() -> bool:
-    """Return whether `COSTTRACE_DISABLED` turns all instrumentation off."""
-    return os.environ.get("COSTTRACE_DISABLED", "").strip().lower() in ("1", "true", "yes", "on")
-
-
-def _apply() -> None:
-    if not is_disabled():
-        for module in PATCHED:
-            module.apply()
-
-
-def _remove() -> None:
-    for module in PATCHED:
-        module.remove()
-
-
-register(_apply, _remove)
 
 
 def _begin(

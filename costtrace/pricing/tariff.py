@@ -8,8 +8,9 @@ from datetime import datetime, timezone
 
 from costtrace.pricing.bound import Bound
 from costtrace.pricing.catalogue import Limits
+from costtrace.pricing.memory import remember
 from costtrace.pricing.price import Price
-from costtrace.pricing.table import PriceTable, remember
+from costtrace.pricing.table import PriceTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow
 from functools import lru_cache
-from hashlib import blake2b
 from operator import attrgetter
 from typing import Literal, NamedTuple, TypeAlias, cast
 
@@ -121,6 +120,8 @@ def payers_digest(owners: tuple[str, ...]) -> bytes:
 
 
 def _digest(parts: object) -> bytes:
+    from hashlib import blake2b  # here: it loads OpenSSL, which a store in memory does without
+
     return blake2b(json.dumps(parts).encode(), digest_size=16).digest()
 
 

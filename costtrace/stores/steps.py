@@ -371,10 +371,11 @@ class Steps:
         return crossed
 
     def _check_age(self, call_id: str, timestamp_us: int, pruned_before: str | None) -> None:
-        if pruned_before is not None and timestamp_us < int(pruned_before):
+        before_us = 0 if pruned_before is None else int(pruned_before)
+        if timestamp_us < before_us:
             raise conflict(
                 call_id,
-                f"is of {from_us(timestamp_us)}, but calls from before {from_us(int(pruned_before))} "
+                f"is of {from_us(timestamp_us)}, but calls from before {from_us(before_us)} "
                 f"are no longer kept: it may have been counted already",
             )
 
