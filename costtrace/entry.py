@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from costtrace.money import format_usd
+from costtrace.records import quickly_made
 from costtrace.usage import Usage
 
 Status: TypeAlias = Literal["ok", "error", "partial", "raised"]
@@ -26,6 +27,7 @@ call whose fate is unknown. `unpriced`: no price is known, so the cost is None.
 """
 
 
+@quickly_made()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostEntry:
     """One line of the ledger: one call, however often the SDK had to try it.

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from operator import attrgetter
+
+from costtrace.records import quickly_made
 
 
+def _count(name: str, count: object) -> int:
+    """Return a count as a plain int, also one of a kind of its own, such as a `TokenCount`."""
+    if type(count) is not int:
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise TypeError(f"{name} must be an int, not {type(count).__name__} {count!r}")
+        count = int(count)
+    if count < 0:
+        raise ValueError(f"{name} must not be negative, but is {count}")
+    return count
+
+
+@quickly_made(check=_count)
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What one call consumed; every count is an int >= 0.
@@ -40,16 +53,6 @@ class Usage:
     characters: int = 0
     """Characters of text, where speech is priced by them."""
 
-    def __post_init__(self) -> None:
-        counts = _all_counts(self)
-        if set(map(type, counts)) == _INT and min(counts) >= 0:
-            return
-        for name, count in zip(_COUNTS, counts, strict=True):
-            if type(count) is not int:
-                object.__setattr__(self, name, _plain_int(name, count))
-            if count < 0:
-                raise ValueError(f"{name} must not be negative, but is {count}")
-
     @property
     def total_tokens(self) -> int:
         """Tokens sent plus tokens generated."""
@@ -59,13 +62,4 @@ class Usage:
         return Usage(*(getattr(self, name) + getattr(other, name) for name in _COUNTS))
 
 
-def _plain_int(name: str, count: object) -> int:
-    """Return a count of a kind of its own, such as a `TokenCount`, as a plain int."""
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise TypeError(f"{name} must be an int, not {type(count).__name__} {count!r}")
-    return int(count)
-
-
 _COUNTS = tuple(field.name for field in fields(Usage))
-_all_counts = attrgetter(*_COUNTS)
-_INT = {int}

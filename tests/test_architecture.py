@@ -17,6 +17,7 @@ ROWS = {  # a package may import those of a lower row, and itself
     "money": 0,
     "usage": 0,
     "instant": 0,
+    "records": -1,
     "exceptions": 1,
     "entry": 1,
     "pricing": 2,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import ceil
@@ -35,6 +34,15 @@ class _Watched:
             (share, ceil(limit_pico * Fraction(repr(share)))) for share in terms.alert_at
         ]
         self._last: tuple[Span, tuple[Watch, ...]] | None = None
+
+    def is_of(self, terms: BudgetTerms) -> bool:
+        """Tell whether these terms have the same thresholds."""
+        mine = self.terms
+        return (mine.window, mine.limit_pico, mine.alert_at) == (
+            terms.window,
+            terms.limit_pico,
+            terms.alert_at,
+        )
 
     def at(self, at_us: int) -> tuple[Watch, ...]:
         """Return its watches for a call authorized at that time."""
@@ -68,7 +76,7 @@ class AlertBook:
     def __init__(self, callbacks: Iterable[OnAlert], sinks: list[Sink]) -> None:
         self.callbacks = list(callbacks)
         self.sinks = sinks
-        self._by_owner: dict[str, OrderedDict[object, _Watched]] = {}
+        self._by_owner: dict[str, tuple[_Watched, ...]] = {}  # replaced whole: read without lock
         self._in_delivery: set[str] = set()
         self._lock = threading.Lock()
 
@@ -76,18 +84,16 @@ class AlertBook:
         """Watch a budget's thresholds from now on; return whether it is a new one."""
         if terms.limit_pico is None:
             return False
-        known = self._by_owner.get(terms.owner)
-        if known is not None and any(one.terms is terms for one in tuple(known.values())):
-            return False
-        identity = (terms.window, terms.limit_pico, terms.alert_at)
-        with self._lock:
-            watched = self._by_owner.setdefault(terms.owner, OrderedDict())
-            if (same := watched.get(identity)) is not None:
-                same.terms = terms  # with the callback that was named last
+        for one in self._by_owner.get(terms.owner, ()):
+            if one.terms is terms:
                 return False
-            watched[identity] = _Watched(terms)
-            if len(watched) > REMEMBERED:
-                watched.popitem(last=False)
+        with self._lock:
+            watched = self._by_owner.get(terms.owner, ())
+            for one in watched:
+                if one.is_of(terms):
+                    one.terms = terms  # with the callback that was named last
+                    return False
+            self._by_owner[terms.owner] = (*watched, _Watched(terms))[-REMEMBERED:]
         return True
 
     def forget(self, owner: str) -> None:
@@ -99,9 +105,8 @@ class AlertBook:
         """Return the thresholds that a call of these owners may cross."""
         found: list[Watch] = []
         for owner in owners:
-            if owner in self._by_owner:
-                for one in self._watched(owner):
-                    found += one.at(at_us)
+            for one in self._by_owner.get(owner, ()):
+                found += one.at(at_us)
         return found
 
     def deliver(self, crossings: Sequence[Crossing]) -> list[str]:
@@ -144,15 +149,11 @@ class AlertBook:
         _owner, _user, window, _start, _end, share, limit_pico = json.loads(watch.key)
         return [
             terms.on_alert
-            for terms in (one.terms for one in self._watched(watch.owner))
+            for terms in (one.terms for one in self._by_owner.get(watch.owner, ()))
             if terms.on_alert is not None
             and (terms.window.name, terms.limit_pico) == (window, limit_pico)
             and share in terms.alert_at
         ]
-
-    def _watched(self, owner: str) -> list[_Watched]:
-        with self._lock:
-            return list(self._by_owner.get(owner, {}).values())
 
 
 def alert_of(crossing: Crossing) -> Alert:

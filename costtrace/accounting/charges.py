@@ -8,7 +8,6 @@ from functools import partial
 
 from costtrace.accounting.headroom import Headroom
 from costtrace.accounting.ledger import CostLedger
-from costtrace.accounting.open_budget import OpenBudget
 from costtrace.accounting.payers import payers_of
 from costtrace.accounting.refusals import Refused, too_dear
 from costtrace.accounting.steps import Steps
@@ -26,30 +25,28 @@ class Charges:
     hold by hand that was forgotten) is charged as its worst case when these are collected.
     """
 
-    def __init__(self, home: CostLedger, budgets: Sequence[OpenBudget]) -> None:
-        payers = payers_of(home, budgets)
+    __slots__ = (
+        "_held",
+        "_lines",
+        "_over_pico",
+        "_process",
+        "_reserved",
+        "groups",
+        "home",
+        "payers",
+    )
+
+    def __init__(self, home: CostLedger, budgets: Sequence[object]) -> None:
         self.home = home
-        self.groups = ((home, payers.at_home), *payers.others)
-        self.terms = payers.terms
-        """The terms of every budget, the ledgers' own included."""
-        self.hard = payers.hard
-        """Those that a call may be refused for."""
-        self.owners = payers.owners
-        """Whose limits may refuse the call."""
-        self.wait_s = payers.wait_s
-        """For how many seconds the call may wait for others to give back."""
-        self.covers_retries = payers.covers_retries
-        """Whether the attempts that an SDK may make are to be held for."""
-        self.bounds_each_call = payers.bounds_each_call
-        """Whether a budget bounds one call, whatever is left."""
-        self.is_observed = payers.is_observed
-        """Whether a budget wants to know what it would have refused."""
-        self.is_blocking = payers.is_blocking
-        """Whether entering the call may wait for a disk or a network."""
+        self.payers = payers = payers_of(home, budgets)
+        """Who pays, and what follows from their terms."""
+        self.groups = (
+            ((home, payers.at_home), *payers.others) if payers.others else ((home, payers.at_home),)
+        )
         self._held: CostEntry | None = None
         self._process = ""
         self._reserved: CostEntry | None = None
-        self._lines: dict[str, Picodollars] = {}
+        self._lines: dict[str, Picodollars] | None = None
         self._over_pico: Picodollars = 0
 
     # before the call
@@ -92,17 +89,19 @@ class Charges:
 
     def is_plentiful(self, pico: Picodollars | None) -> bool:
         """Tell, without asking a store, whether there was far more than this a moment ago."""
-        return pico is not None and self.home.postings.glances.is_plentiful(self.owners, pico)
+        return pico is not None and self.home.postings.glances.is_plentiful(
+            self.payers.owners, pico
+        )
 
     def look(self, at: datetime) -> Headroom:
         """Return the headroom, and remember it for a moment."""
         room = self.headroom(at)
-        self.home.postings.glances.note(self.owners, room)
+        self.home.postings.glances.note(self.payers.owners, room)
         return room
 
     def refusing(self, entry: CostEntry) -> list[BudgetExceededError]:
         """Return what the budgets that only warn would have said to an entry. Never raises."""
-        errors = [too_dear(one, entry) for one in self.terms if one.is_observed]
+        errors = [too_dear(one, entry) for one in self.payers.terms if one.is_observed]
         found = [error for error in errors if error is not None]
         for ledger, terms in self.groups:
             found += [one.error(entry) for one in ledger.postings.refusing(entry, terms)]
@@ -140,11 +139,14 @@ class Charges:
         cost, held = entry.cost_usd, self._reserved
         if cost is None or held is None:
             return
-        if not self._lines and (held.cost_usd or 0) >= cost and entry.adjusts is None:
-            return  # as nearly always
-        self._lines[entry.call_id] = exact_pico(cost) or 0
+        lines = self._lines
+        if lines is None:
+            if (held.cost_usd or 0) >= cost and entry.adjusts is None:
+                return  # as nearly always
+            lines = self._lines = {}
+        lines[entry.call_id] = exact_pico(cost) or 0
         reserved = exact_pico(held.cost_usd) or 0
-        over, known = max(sum(self._lines.values()) - reserved, 0), self._over_pico
+        over, known = max(sum(lines.values()) - reserved, 0), self._over_pico
         if over != known:
             self._over_pico = over
             for ledger, _ in self.groups:

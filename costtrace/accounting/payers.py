@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from costtrace.accounting.ledger import CostLedger
-from costtrace.accounting.open_budget import OpenBudget
+from costtrace.accounting.open_budget import OpenBudget, open_budgets
 from costtrace.accounting.terms import BudgetTerms
 
 _REMEMBERED = 64
@@ -21,6 +21,7 @@ class Payers:
         "covers_retries",
         "hard",
         "is_blocking",
+        "is_lasting",
         "is_observed",
         "others",
         "owners",
@@ -33,6 +34,8 @@ class Payers:
         for ledger, terms in budgets:
             grouped.setdefault(id(ledger), (ledger, []))[1].append(terms)
         groups = tuple((ledger, tuple(terms)) for ledger, terms in grouped.values())
+        self.is_lasting = len(groups) == 1 and not any(one.block_id for one in groups[0][1])
+        """Whether it may be remembered: else that would keep alive what is soon over."""
         self.at_home = groups[0][1]
         self.others = groups[1:]
         self.terms = tuple(
@@ -48,11 +51,21 @@ class Payers:
         self.wait_s = max((one.wait_s for one in self.hard), default=0.0)
 
 
-def payers_of(home: CostLedger, budgets: Sequence[OpenBudget]) -> Payers:
-    """Return who pays; the same for the same budgets, whichever call asks."""
-    for opened in budgets:
-        if opened.ledger is not home or opened.terms.block_id:
-            return Payers(home, budgets)  # remembered, it would keep what is soon over
+def payers_of(home: CostLedger, carried: Sequence[object]) -> Payers:
+    """Return who pays under what a scope carries; the same for the same, whichever call asks."""
+    last = home.postings.last_payers
+    if last is not None and last[0] is carried:
+        known: Payers = last[1]
+        return known
+    payers = _payers_of(home, open_budgets(carried))
+    if payers.is_lasting:
+        home.postings.last_payers = (carried, payers)  # in one step, so that any thread may
+    return payers
+
+
+def _payers_of(home: CostLedger, budgets: Sequence[OpenBudget]) -> Payers:
+    if any(opened.ledger is not home or opened.terms.block_id for opened in budgets):
+        return Payers(home, budgets)
     known = home.postings.payers
     key = tuple([id(opened.terms) for opened in budgets])
     payers = known.get(key)

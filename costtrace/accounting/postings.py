@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from queue import Empty, SimpleQueue
@@ -52,6 +52,8 @@ FOREVER_S = 366 * 86_400.0
 REDELIVER_S = 10.0
 LOOK_S = 1.0
 """Seconds between two looks for alerts that another process did not live to send."""
+_MOST_OWNERS = 1_024
+"""Users whose owners, under the budgets of their last call, are remembered."""
 _REFUSED, _UNRESERVED = "would have been refused", "sent unreserved"
 
 
@@ -78,6 +80,9 @@ class Postings:
         """Calls whose streams were closed or collected, to be settled by whoever comes next."""
         self.payers: dict[tuple[int, ...], Any] = {}
         """Who pays under which budgets, as far as it was worked out."""
+        self.last_payers: tuple[object, Any] | None = None
+        """What the scope of the last call carried, and who paid for it."""
+        self._owners: dict[str, tuple[tuple[BudgetTerms, ...], tuple[str, ...]]] = {}
         self._in_memory = not store.is_blocking
         self._lease_s = FOREVER_S if self._in_memory else LEASE_S
         self._heartbeat = Heartbeat(self._beat)
@@ -101,12 +106,19 @@ class Postings:
         self._retention = Retention(self.store, days, self.now)
         self._let_go()
 
-    def owners(self, user_id: str, budgets: Iterable[BudgetTerms]) -> tuple[str, ...]:
+    def owners(self, user_id: str, budgets: tuple[BudgetTerms, ...]) -> tuple[str, ...]:
         """Return everyone who is charged for a call, each once."""
+        known = self._owners.get(user_id)
+        if known is not None and known[0] is budgets:
+            return known[1]
         charged = [LEDGER, user_owner(user_id)]
         for terms in budgets:
             charged += terms.owners
-        return tuple(dict.fromkeys(charged))
+        owners = tuple(dict.fromkeys(charged))
+        if len(self._owners) >= _MOST_OWNERS:
+            self._owners.clear()
+        self._owners[user_id] = (budgets, owners)  # it keeps the budgets, and so their identity
+        return owners
 
     def define(self, terms: BudgetTerms) -> None:
         """Watch a budget's thresholds; readers of the store will know of it with its next step.
@@ -123,7 +135,7 @@ class Postings:
 
     # before a call
 
-    def reserve(self, entry: CostEntry, budgets: Sequence[BudgetTerms]) -> Refused | None:
+    def reserve(self, entry: CostEntry, budgets: tuple[BudgetTerms, ...]) -> Refused | None:
         """Hold an entry's cost on all who pay for it, or on none and say who refused.
 
         Raises `BudgetStoreError` when the store cannot be asked and one of the budgets wants to be
@@ -154,7 +166,7 @@ class Postings:
             self._heartbeat.ensure()
         return None if refusal is None else Refused(limiting[limits.index(refusal.limit)], refusal)
 
-    def headroom(self, at: datetime, budgets: Sequence[BudgetTerms]) -> Headroom:
+    def headroom(self, at: datetime, budgets: tuple[BudgetTerms, ...]) -> Headroom:
         """Return the least that is left of these budgets and the ledger's own.
 
         Raises `BudgetStoreError` like `reserve`.
@@ -173,7 +185,7 @@ class Postings:
                 room = left if room is None else room.least(left)
         return Headroom() if room is None else room
 
-    def refusing(self, entry: CostEntry, budgets: Sequence[BudgetTerms]) -> list[Refused]:
+    def refusing(self, entry: CostEntry, budgets: tuple[BudgetTerms, ...]) -> list[Refused]:
         """Return which budgets that only warn would have refused an entry. Never raises."""
         at_us, found = to_us(entry.timestamp), []
         for terms in (self.own, *budgets):
@@ -272,7 +284,9 @@ class Postings:
         entry, owners = step.entry, step.owners
         watches = self.alerts.watches(owners, to_us(entry.timestamp))
         settle = self.store.settle
-        self._crossed.extend(self._ask(settle, entry, owners, watches, amend=step.amend))
+        crossed = self._ask(settle, entry, owners, watches, amend=step.amend)
+        if crossed:
+            self._crossed.extend(crossed)
 
     def _define_waiting(self) -> None:
         while self._undefined and not self._recovery.is_due:
@@ -389,7 +403,7 @@ class Postings:
     # failures
 
     def _refuse_or_go_on(
-        self, what: str, error: Exception, budgets: Sequence[BudgetTerms], call_id: str = ""
+        self, what: str, error: Exception, budgets: tuple[BudgetTerms, ...], call_id: str = ""
     ) -> None:
         """Raise when one of the budgets wants to be sure; else the call goes on unreserved."""
         self._failed(what, error)

@@ -252,7 +252,7 @@ class Budget:
         charges, entry = self._charges(to_pico(estimated_cost, "estimated_cost"))
         undo = partial(charges.release, entry.call_id)
         steps = holding(charges, entry, may_wait=True)
-        return self._hold(charges, await take_off_loop(steps, charges.is_blocking, undo))
+        return self._hold(charges, await take_off_loop(steps, charges.payers.is_blocking, undo))
 
     def record(self, actual_cost: Money) -> None:
         """Enter what a call did cost, US dollars.

@@ -84,7 +84,7 @@ def holding(charges: Charges, entry: CostEntry, *, may_wait: bool) -> Steps:
     """
     worst = replace(entry, reserved_usd=entry.cost_usd, grade="assumed")
     yield lambda: charges.observed(charges.refusing(worst))
-    for terms in charges.hard:
+    for terms in charges.payers.hard:
         if (error := too_dear(terms, worst)) is not None:
             raise error
     authorized = [worst]
@@ -102,9 +102,11 @@ def holding(charges: Charges, entry: CostEntry, *, may_wait: bool) -> Steps:
             refused.may_pass_later,
         )
 
-    if may_wait and charges.wait_s:
+    if may_wait and charges.payers.wait_s:
         lines = charges.home.postings.lines
-        rejection = yield from patiently(attempt, charges.wait_s, lines, charges.owners)
+        rejection = yield from patiently(
+            attempt, charges.payers.wait_s, lines, charges.payers.owners
+        )
     else:
         rejection = yield from attempt(False)
     if rejection is not None:

@@ -13,7 +13,7 @@ from costtrace.instrumentation.failure import (
     is_transport_error,
     was_never_sent,
 )
-from costtrace.instrumentation.faults import guard
+from costtrace.instrumentation.faults import guard, swallowed
 from costtrace.instrumentation.known import remember
 from costtrace.instrumentation.outgoing import OptionsHook, Outgoing
 from costtrace.instrumentation.raw import body_reader, read_body, watch_body
@@ -41,17 +41,22 @@ class AnswerHook(OptionsHook):
 
     def install(self) -> None:
         """Take the place of the options' own parser, and ask a stream for its usage."""
-        with guard("prepare a request"):
+        try:
             self._outgoing.options.post_parser = self
-            self._ask_for_usage()
+            if self.call.request.is_stream:
+                self._ask_for_usage()
+        except Exception as error:
+            swallowed("prepare a request", error)
 
     def install_late(self) -> None:
         """Take the place of the options' own parser when the answer has come already."""
         self._outgoing.options.post_parser = self
 
     def __call__(self, answer: Any) -> Any:
-        with guard("read an answer"):
+        try:
             self._see(answer)
+        except Exception as error:
+            swallowed("read an answer", error)
         return self._inner(answer) if callable(self._inner) else answer
 
     def answered(self, response: Any, retries: Any) -> None:
@@ -71,16 +76,18 @@ class AnswerHook(OptionsHook):
 
     def returned(self, returned: Any) -> None:
         """`request` has returned: settle what it brought, or watch what is still to come."""
-        with guard("settle a call"):
-            self._has_returned = True
-            if self._watch is not None:
-                return
+        self._has_returned = True
+        if self._watch is not None:
+            return
+        try:
             if self.call.reading is not None:
                 self._settle(self.call.reading)
             elif (http := _http_of(returned)) is not None:
                 self._see_raw(http)
             else:
                 self._settle(self.call.provider.read(self.call.request, returned))
+        except Exception as error:
+            swallowed("settle a call", error)
 
     def failed(self, error: BaseException) -> None:
         """`request` has raised: find out what that may have cost."""
@@ -184,7 +191,7 @@ class AnswerHook(OptionsHook):
     def _ask_for_usage(self) -> None:
         """Let a stream end with its usage, where that is known to be understood."""
         call, outgoing = self.call, self._outgoing
-        if not call.request.is_stream or outgoing.site in _without_usage_option:
+        if outgoing.site in _without_usage_option:
             return
         option = call.provider.usage_option(call.request)
         if option is not None and not outgoing.is_raw:

@@ -63,31 +63,41 @@ class _Authorization:
         self.call = call
         self.outgoing = outgoing
         self.charges = call.charges
+        self.payers = call.charges.payers
         self.estimate = call.estimate
-        self.hard = call.charges.hard
+        self.hard = self.payers.hard
         self._has_asked = False
 
     def steps(self) -> Steps:
         """Yield the steps; see `authorization`."""
-        charges = self.charges
+        payers = self.payers
         files = getattr(self.outgoing.options, "files", None)
         if files and (size := upload_size(files)):
             self.estimate.upload_bytes = size
-        if charges.is_observed:
+        if payers.is_observed:
             yield self._observe
         if not self.hard:
             return
         self._check_price()
-        wait_s = charges.wait_s
+        wait_s = payers.wait_s
         if wait_s:
-            attempt = patiently(
-                self._again, wait_s, self.call.ledger.postings.lines, charges.owners
-            )
+            attempt = patiently(self._again, wait_s, self.call.ledger.postings.lines, payers.owners)
+        elif (worst := self._worst_far_from_limits()) is not None:
+            attempt = self._reserved(worst, self._wanted)
+            if (yield from attempt) is None:
+                return
+            attempt = self._attempt(may_wait=False)
         else:
             attempt = self._attempt(may_wait=False)
         rejection: _Rejection | None = yield from attempt
         if rejection is not None:
             raise rejection.error
+
+    def _worst_far_from_limits(self) -> _Worst | None:
+        """Return the worst case of a call that fits in any case, as nearly all do."""
+        estimate, cap = self.estimate, self.call.request.output_cap
+        worst = self._worst(estimate.quick_input, estimate.largest_output if cap is None else cap)
+        return worst if self._is_far(worst, self._wanted) else None
 
     def _again(self, may_wait: bool) -> Steps:
         """Try once more; a call belongs to the window in which it is authorized."""
@@ -127,10 +137,11 @@ class _Authorization:
 
     def _counted_by_provider(self) -> Steps:
         """Ask the provider to count the prompt, once and where a budget allows it."""
-        if self._has_asked or not any(terms.ask_provider for terms in self.hard):
+        client, is_allowed = self.outgoing.client, any(terms.ask_provider for terms in self.hard)
+        if self._has_asked or client is None or not is_allowed:
             return False
         self._has_asked = True
-        return (yield self.estimate.ask(self.outgoing.client))
+        return (yield self.estimate.ask(client))
 
     def _with_cap(self, worst: _Worst) -> Steps:
         """Reserve a call whose output is bounded, for as many attempts as can be paid for."""
@@ -205,14 +216,14 @@ class _Authorization:
     @property
     def _wanted(self) -> int:
         """The attempts that the SDK may make, where they are to be covered."""
-        return self.outgoing.max_retries + 1 if self.charges.covers_retries else 1
+        return self.outgoing.max_retries + 1 if self.payers.covers_retries else 1
 
     def _look(self) -> Headroom:
         return self.charges.look(self.call.timestamp)
 
     def _is_far(self, worst: _Worst, attempts: int) -> bool:
         """Tell whether the limits are so far away that nobody has to look how far."""
-        if worst.pico is None or self.charges.bounds_each_call:
+        if worst.pico is None or self.payers.bounds_each_call:
             return False
         return self.charges.is_plentiful(worst.pico * attempts)
 
@@ -259,7 +270,7 @@ class _Authorization:
 
     def _per_call(self, worst: _Worst) -> _Rejection | None:
         """Return why a call is too dear for one call, if it is."""
-        if worst.pico is None or not self.charges.bounds_each_call:
+        if worst.pico is None or not self.payers.bounds_each_call:
             return None
         for terms in self.hard:
             if terms.per_call_pico is not None:
@@ -276,7 +287,7 @@ class _Authorization:
     def _too_short(self, room: Headroom, cap: int) -> _Rejection:
         """Return that what is left now makes a short answer, and others may give back more."""
         error = CosttraceError(f"{cap} output tokens are left")  # made anew when time is up
-        return _Rejection(error, room.owner, self.charges.wait_s, may_pass_later=True)
+        return _Rejection(error, room.owner, self.payers.wait_s, may_pass_later=True)
 
     def _accept(self, entry: CostEntry, worst: _Worst, attempts: int, cap: int | None) -> None:
         """Note what was reserved, and let the SDK ask for no more than that."""
@@ -286,7 +297,7 @@ class _Authorization:
         call.reserved_attempts = attempts
         if cap is not None:
             outgoing.set(call.provider.capped(call.request, cap))
-        if attempts <= outgoing.max_retries and self.charges.covers_retries:
+        if attempts <= outgoing.max_retries and self.payers.covers_retries:
             outgoing.set_max_retries(attempts - 1)
 
     # budgets that only warn

@@ -8,7 +8,7 @@ from typing import Any
 from costtrace.exceptions import InstrumentationWarning, UncoveredCallWarning
 from costtrace.instrumentation.answer import AnswerHook
 from costtrace.instrumentation.call import Call
-from costtrace.instrumentation.faults import guard
+from costtrace.instrumentation.faults import guard, swallowed
 from costtrace.instrumentation.known import is_known
 from costtrace.instrumentation.later import Findings, LaterHook
 from costtrace.instrumentation.outgoing import Outgoing
@@ -31,7 +31,7 @@ class Begun:
     @property
     def is_blocking(self) -> bool:
         """Whether entering it may wait for a disk or a network."""
-        return self.call.charges.is_blocking
+        return self.call.charges.payers.is_blocking
 
 
 class BegunRetrieval:
@@ -57,20 +57,28 @@ def begin(
     scope: Scope | None,
 ) -> Begun | BegunRetrieval | None:
     """Return what these arguments of `request` begin; None for what is not ours to see."""
-    with guard("read a request"):
-        outgoing = Outgoing.of(client, args, kwargs)
-        if is_ours(outgoing.options):
-            return None  # seen by another wrapper of ours further out
-        request = _request(provider, outgoing)
-        if isinstance(request, Request) and request.operation != "runs":
-            return Begun(Call(provider, request, scope), outgoing)
-        if (retrieval := _retrieval(provider, outgoing)) is not None:
-            findings = Findings(provider, retrieval, scope)
-            return BegunRetrieval(LaterHook(findings, outgoing.options), outgoing)
-        if isinstance(request, Request):
-            return Begun(Call(provider, request, scope), outgoing)
-        if request == "uncovered":
-            warn_uncovered(provider.name, outgoing.path)
+    try:
+        return _begun(provider, Outgoing.of(client, args, kwargs), scope)
+    except Exception as error:
+        swallowed("read a request", error)
+        return None
+
+
+def _begun(
+    provider: Provider, outgoing: Outgoing, scope: Scope | None
+) -> Begun | BegunRetrieval | None:
+    if is_ours(outgoing.options):
+        return None  # seen by another wrapper of ours further out
+    request = _request(provider, outgoing)
+    if isinstance(request, Request) and request.operation != "runs":
+        return Begun(Call(provider, request, scope), outgoing)
+    if (retrieval := _retrieval(provider, outgoing)) is not None:
+        findings = Findings(provider, retrieval, scope)
+        return BegunRetrieval(LaterHook(findings, outgoing.options), outgoing)
+    if isinstance(request, Request):
+        return Begun(Call(provider, request, scope), outgoing)
+    if request == "uncovered":
+        warn_uncovered(provider.name, outgoing.path)
     return None
 
 
@@ -81,7 +89,7 @@ def is_ours(options: Any) -> bool:
 
 def warn_unlimited(call: Call, why: str) -> None:
     """Warn, once, that a limit cannot hold calls which are seen only when they are answered."""
-    if any(terms.is_hard for terms in call.charges.terms):
+    if any(terms.is_hard for terms in call.charges.payers.terms):
         sdk = call.provider.name
         text = f"{why} of the {sdk} SDK are entered, but not held to their budgets"
         _warn((sdk, why), text, InstrumentationWarning)

@@ -8,16 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from functools import partial
 
 from costtrace.accounting.charges import Charges
 from costtrace.accounting.default import default_ledger
 from costtrace.accounting.ledger import CostLedger
-from costtrace.accounting.open_budget import open_budgets
 from costtrace.accounting.recording import new_call_id
 from costtrace.entry import CostEntry, Grade, Status
 from costtrace.instrumentation.estimate import Estimate
-from costtrace.instrumentation.faults import guard
+from costtrace.instrumentation.faults import guard, swallowed
 from costtrace.instrumentation.valuing import valued
 from costtrace.money import Picodollars, to_usd
 from costtrace.pricing import cost, place_of
@@ -26,6 +25,8 @@ from costtrace.scopes import Scope
 from costtrace.usage import Usage
 
 log = logging.getLogger("costtrace")
+NOWHERE = Scope()
+"""Stands for the scope of a call outside of any."""
 _NO_USAGE = Usage()
 
 
@@ -43,7 +44,7 @@ class Call:
         home = scope.ledger if scope is not None else None
         self.ledger: CostLedger = home if isinstance(home, CostLedger) else default_ledger()
         self.timestamp = self.ledger.now()
-        self.charges = Charges(self.ledger, open_budgets(scope.budgets) if scope else ())
+        self.charges = Charges(self.ledger, scope.budgets if scope else ())
         self.estimate = Estimate(request, self.ledger.prices, self.timestamp)
         self.reserved: CostEntry | None = None
         self.reserved_each: Picodollars | None = None
@@ -78,28 +79,41 @@ class Call:
         service_tier: str | None = None,
         region: str | None = None,
         reserved_usd: Decimal | None = None,
-        **facts: Any,
+        cost_usd: Decimal | None = None,
+        status: Status = "ok",
+        grade: Grade = "reported",
+        duration_s: float | None = None,
+        response_id: str | None = None,
+        price_id: str | None = None,
+        gateway_cost_usd: Decimal | None = None,
     ) -> CostEntry:
         """Return an entry of this call with these facts."""
-        request, scope, reserved = self.request, self.scope, self.reserved
+        request, reserved = self.request, self.reserved
+        scope = self.scope or NOWHERE
         return CostEntry(
             model=model or request.model,
-            function_name=scope.function_name if scope else "unknown",
-            user_id=scope.user_id if scope else "anon",
+            function_name=scope.function_name,
+            user_id=scope.user_id,
             usage=usage,
             timestamp=self.timestamp,
             call_id=self.call_id,
             provider=request.provider,
             operation=request.operation,
             request_model=request.model,
-            call_path=scope.call_path if scope else (),
-            tags=scope.tags if scope else {},
+            call_path=scope.call_path,
+            tags=scope.tags,
             service_tier=service_tier or request.tier,
             region=region or request.region,
             streamed=request.is_stream,
             reserved_usd=reserved_usd if reserved is None else reserved.cost_usd,
             attempts=self.attempts,
-            **facts,
+            cost_usd=cost_usd,
+            status=status,
+            grade=grade,
+            duration_s=duration_s,
+            response_id=response_id,
+            price_id=price_id,
+            gateway_cost_usd=gateway_cost_usd,
         )
 
     def worst_entry(self, worst: Picodollars | None, usage: Usage) -> CostEntry:
@@ -118,7 +132,7 @@ class Call:
 
     def settle(self, reading: Reading, status: Status = "ok") -> None:
         """Enter what an answer says that was consumed."""
-        self._enter(lambda: self._from_reading(reading, status), is_final=True)
+        self._enter(partial(self._from_reading, reading, status), is_final=True)
 
     def settle_pending(self, reading: Reading) -> None:
         """Enter the worst case of work that goes on in the background, until its usage is read."""
@@ -169,14 +183,18 @@ class Call:
             self._entered = entry
         if self.unknown_attempts and not amend:
             self._enter_lost_attempts()  # first, while the reservation still covers them
-        with guard("enter a call"):
+        try:
             self.charges.enter(entry, amend=amend)
+        except Exception as error:
+            swallowed("enter a call", error)
 
     def _made(self, make: Callable[[], CostEntry]) -> CostEntry:
         """Return the entry; the worst case where a fault of ours keeps it from being known."""
-        with guard("price a call"):
+        try:
             return make()
-        return self._assumed(1)
+        except Exception as error:
+            swallowed("price a call", error)
+            return self._assumed(1)
 
     def _enter_lost_attempts(self) -> None:
         """Charge the attempts that were cut or timed out before the one that was answered."""
@@ -191,7 +209,7 @@ class Call:
         amount = None if worst is None else to_usd(worst * attempts)
         return self.entry(
             model=(reading and reading.model) or self.request.model,
-            response_id=reading and reading.response_id,
+            response_id=None if reading is None else reading.response_id,
             usage=usage,
             cost_usd=amount,
             status="partial",
@@ -206,16 +224,6 @@ class Call:
         model = reading.model or request.model
         tier = reading.tier or request.tier
         region = reading.region or request.region or place_of(request.model)
-        facts: dict[str, Any] = {
-            "model": model,
-            "usage": usage,
-            "service_tier": tier,
-            "region": region,
-            "status": status,
-            "duration_s": self._duration(),
-            "response_id": reading.response_id,
-            "gateway_cost_usd": reading.gateway_cost,
-        }
         price = self.ledger.prices.price(
             model,
             self.timestamp,
@@ -225,10 +233,21 @@ class Call:
             region=region,
             operation=request.operation,
         )
-        amount = cost(usage, price)
-        if amount is None or price is None or reading.parts:
-            return self._priced(self.entry(cost_usd=None, grade=grade, **facts), reading)
-        return self.entry(cost_usd=to_usd(amount), grade=grade, price_id=price.id, **facts)
+        amount = None if reading.parts else cost(usage, price)
+        entry = self.entry(
+            model=model,
+            usage=usage,
+            service_tier=tier,
+            region=region,
+            cost_usd=None if amount is None else to_usd(amount),
+            status=status,
+            grade=grade,
+            duration_s=time.perf_counter() - self._started,
+            response_id=reading.response_id,
+            price_id=None if amount is None or price is None else price.id,
+            gateway_cost_usd=reading.gateway_cost,
+        )
+        return self._priced(entry, reading) if amount is None else entry
 
     def _usage(self, reading: Reading, status: Status) -> tuple[Usage, Grade]:
         """Return the usage that an answer tells of, or what can be counted in its place."""

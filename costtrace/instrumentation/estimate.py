@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from costtrace.accounting.steps import Ask
-from costtrace.instrumentation.faults import guard
+from costtrace.instrumentation.faults import guard, swallowed
 from costtrace.money import Picodollars
-from costtrace.pricing import Bound, Limits, Price, PriceTable
+from costtrace.pricing import Bound, Limits, Price, PriceTable, Tariff, tariff_of
 from costtrace.providers import Reading, Request
 from costtrace.providers.base import given
 from costtrace.tokens import (
@@ -38,6 +38,7 @@ LEAST_BYTES_PER_SECOND = 750
 _BY_TOKENS = ("chat", "messages", "responses", "completions", "embeddings")
 TOKENLESS = ("speech", "images", "videos", "transcriptions", "translations")
 """Operations whose output is not bounded by tokens that a request could cap."""
+_UNCAPPED = frozenset((*TOKENLESS, "embeddings", "compact", "decisions"))
 
 
 T = TypeVar("T")
@@ -67,10 +68,11 @@ class Estimate:
         self._at = at
 
     @once
-    def bound(self) -> Bound | None:
-        """The dearest rates that may apply; None for a model without a known price."""
+    def tariff(self) -> Tariff:
+        """What the price table says of such requests, or the dearest if that was assumed."""
         request = self.request
-        return self._prices.bound(
+        return tariff_of(
+            self._prices,
             request.model,
             self._at,
             provider=request.provider,
@@ -80,25 +82,20 @@ class Estimate:
             cache_lifetimes=request.cache_lifetimes,
         )
 
-    @once
+    @property
+    def bound(self) -> Bound | None:
+        """The dearest rates that may apply; None for a model without a known price."""
+        return self.tariff.bound
+
+    @property
     def price(self) -> Price | None:
         """The price of the model and tier requested, or the dearest one if that was assumed."""
-        request = self.request
-        if self.is_dearest:
-            return self._prices.dearest(request.provider, self._at, tier=request.tier)
-        return self._prices.price(
-            request.model,
-            self._at,
-            provider=request.provider,
-            tier=request.tier,
-            region=request.region,
-            operation=request.operation,
-        )
+        return self.tariff.price
 
     @property
     def is_priced(self) -> bool:
         """Whether all that the call may be billed for has a known price."""
-        bound = self.bound
+        bound = self.tariff.bound
         if bound is None:
             return False
         if self._beside is None and bound.input is not None and bound.output is not None:
@@ -108,34 +105,37 @@ class Estimate:
     @property
     def price_id(self) -> str | None:
         """The id of that price."""
-        return None if self.price is None else self.price.id
+        price = self.tariff.price
+        return None if price is None else price.id
 
     def assume_dearest(self) -> None:
         """Bound an unknown model by the dearest known price of its provider, line by line."""
         request = self.request
         self.is_dearest = True
-        self.__dict__.pop("price", None)
-        self.__dict__["bound"] = self._prices.dearest_bound(
-            request.provider, self._at, tier=request.tier
+        self.__dict__["tariff"] = Tariff(
+            self._prices.dearest_bound(request.provider, self._at, tier=request.tier),
+            self._prices.dearest(request.provider, self._at, tier=request.tier),
+            self.limits,
         )
 
-    @once
+    @property
     def limits(self) -> Limits | None:
         """How many tokens the model takes and gives, where that is known."""
-        return self._prices.limits(self.request.model)
+        return self.tariff.limits
 
     @once
     def quick_input(self) -> int:
         """The most input tokens there can be, in microseconds."""
-        request, limits = self.request, self.limits
+        request, limits = self.request, self.tariff.limits
         largest = (limits and (limits.max_input_tokens or limits.context_window)) or LARGEST_INPUT
         if request.has_hosted_tools:
             return largest
-        with guard("bound a prompt"):
+        try:
             tokens = upper_bound(request.body, request.operation, request.provider)
-            if tokens is not None:
-                return min(tokens, largest)
-        return largest
+        except Exception as error:
+            swallowed("bound a prompt", error)
+            return largest
+        return largest if tokens is None or tokens > largest else tokens
 
     @once
     def closest_input(self) -> int:
@@ -185,18 +185,20 @@ class Estimate:
         """The most tokens that the model generates for each choice."""
         if self.request.operation == "embeddings":
             return 0
-        return (self.limits and self.limits.max_output_tokens) or LARGEST_OUTPUT
+        limits = self.tariff.limits
+        return (limits and limits.max_output_tokens) or LARGEST_OUTPUT
 
     @property
     def can_be_capped(self) -> bool:
         """Whether the request can be told how many tokens to generate at most."""
-        return self.request.operation not in (*TOKENLESS, "embeddings", "compact", "decisions")
+        return self.request.operation not in _UNCAPPED
 
     def worst(self, input_tokens: int, output_tokens: int) -> Picodollars | None:
         """Return the most that the call may cost; None where no price is known."""
-        if self.bound is None:
+        bound = self.tariff.bound
+        if bound is None:
             return None
-        return self.bound.cost(input_tokens, output_tokens * self.request.choices, self._beside)
+        return bound.cost(input_tokens, output_tokens * self.request.choices, self._beside)
 
     def output_for(self, amount: Picodollars, input_tokens: int) -> int | None:
         """Return the tokens for each choice that `amount` pays for; None if not even the input."""
@@ -213,7 +215,7 @@ class Estimate:
 
     def usage(self, input_tokens: int, output_tokens: int) -> Usage:
         """Return the usage of the worst case."""
-        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens * self.request.choices)
+        usage = Usage(input_tokens, output_tokens * self.request.choices)
         return usage if self._beside is None else usage + self._beside
 
     def counted(self, reading: Reading) -> Usage:

@@ -29,11 +29,16 @@ class guard:  # noqa: N801 (used like a keyword)
     ) -> bool:
         if error is None or not isinstance(error, Exception):
             return False
-        if FAULTS.add(self._what) == 1:
-            # the kind alone: an error's text may hold something of the call
-            log.error("costtrace failed to %s: %s", self._what, kind and kind.__name__)
-            log.debug("costtrace failed to %s", self._what, exc_info=error)
+        swallowed(self._what, error)
         return True
+
+
+def swallowed(what: str, error: Exception) -> None:
+    """Count and log a fault that was caught: where each call passes, `try` costs nothing."""
+    if FAULTS.add(what) == 1:
+        # the kind alone: an error's text may hold something of the call
+        log.error("costtrace failed to %s: %s", what, type(error).__name__)
+        log.debug("costtrace failed to %s", what, exc_info=error)
 
 
 def faults() -> dict[str, int]:

@@ -12,16 +12,15 @@ from typing import Any, Protocol
 from costtrace.accounting.charges import Charges
 from costtrace.accounting.default import default_ledger
 from costtrace.accounting.ledger import CostLedger
-from costtrace.accounting.open_budget import open_budgets
 from costtrace.entry import CostEntry
 from costtrace.instrumentation.faults import guard
 from costtrace.instrumentation.known import make_exact
 from costtrace.instrumentation.offload import off_loop
+from costtrace.instrumentation.opened import close_watch, open_watch
 from costtrace.instrumentation.outgoing import OptionsHook
 from costtrace.instrumentation.raw import MOST_KEPT, body_reader, read_body, watch_body
 from costtrace.instrumentation.stream import is_stream, watch_events
 from costtrace.instrumentation.valuing import valued
-from costtrace.instrumentation.watch import close_watch, open_watch
 from costtrace.providers import BatchLine, Provider, Reading, Request, Retrieval, StreamReader
 from costtrace.scopes import Scope
 from costtrace.stores.base import Query
@@ -40,7 +39,7 @@ class Findings:
         self.scope = scope
         home = scope.ledger if scope is not None else None
         self.ledger: CostLedger = home if isinstance(home, CostLedger) else default_ledger()
-        self.charges = Charges(self.ledger, open_budgets(scope.budgets) if scope else ())
+        self.charges = Charges(self.ledger, scope.budgets if scope else ())
         self.request = Request(
             provider=retrieval.provider, operation=retrieval.operation, model="unknown", body={}
         )
@@ -127,7 +126,7 @@ class LaterHook(OptionsHook):
     @property
     def is_blocking(self) -> bool:
         """Whether entering what was read may wait for a disk or a network."""
-        return self.findings.charges.is_blocking
+        return self.findings.charges.payers.is_blocking
 
     def __call__(self, answer: Any) -> Any:
         with guard("read a retrieved answer"):
@@ -262,7 +261,7 @@ class LaterWatch:
 
     async def ended_async(self) -> None:
         with guard("enter what was retrieved"):
-            await off_loop(self._findings.charges.is_blocking, self.ended, lambda _: None)
+            await off_loop(self._findings.charges.payers.is_blocking, self.ended, lambda _: None)
 
     def broke(self, error: BaseException) -> None:
         self.ended()

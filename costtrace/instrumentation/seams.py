@@ -7,7 +7,6 @@ is already billed.
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import partial
 from typing import Any
@@ -17,13 +16,13 @@ from costtrace.exceptions import BudgetExceededError, BudgetStoreError, UnknownP
 from costtrace.instrumentation.answer import AnswerHook
 from costtrace.instrumentation.authorize import authorization
 from costtrace.instrumentation.begin import Begun, BegunRetrieval, begin, is_ours, warn_unlimited
-from costtrace.instrumentation.faults import guard
+from costtrace.instrumentation.faults import guard, swallowed
 from costtrace.instrumentation.offload import off_loop, take_off_loop
 from costtrace.instrumentation.patch import Patch, PatchedModule, Wrapper
-from costtrace.instrumentation.presence import Presence, is_seen
+from costtrace.instrumentation.presence import is_seen
 from costtrace.instrumentation.sockets import SOCKETS
 from costtrace.providers import PROVIDERS, Provider
-from costtrace.scopes import active, current, pin, register, unpin
+from costtrace.scopes import current
 
 REFUSALS = (BudgetExceededError, UnknownPriceError, BudgetStoreError)
 """The only errors of ours that reach a caller, before anything is sent."""
@@ -40,8 +39,12 @@ def request_wrapper(provider: Provider) -> Wrapper:
         if begun is None:
             return wrapped(*args, **kwargs)
         if isinstance(begun, Begun):
-            with _harmless("authorize a call"):
+            try:
                 take(authorization(begun.call, begun.outgoing))
+            except REFUSALS:
+                raise
+            except Exception as error:
+                swallowed("authorize a call", error)
             begun.hook.install()
         return _send(wrapped, begun, begun.outgoing.args, begun.outgoing.kwargs)
 
@@ -70,12 +73,16 @@ def async_request_wrapper(provider: Provider) -> Wrapper:
         if begun is None:
             return await wrapped(*args, **kwargs)
         if isinstance(begun, Begun):
-            with _harmless("authorize a call"):
+            try:
                 await take_off_loop(
                     authorization(begun.call, begun.outgoing),
                     begun.is_blocking,
                     partial(begun.call.charges.release, begun.call.call_id),
                 )
+            except REFUSALS:
+                raise
+            except Exception as error:
+                swallowed("authorize a call", error)
             begun.hook.install()
         return await _send_async(wrapped, begun, begun.outgoing.args, begun.outgoing.kwargs)
 
@@ -130,20 +137,28 @@ def _see_answer(
     provider: Provider, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Begun | BegunRetrieval | None:
     """Tell a call that it is answered; begin it only now if nobody has seen it before."""
-    with guard("see an answer"):
+    try:
         response, options = kwargs.get("response"), _options(args, kwargs)
-        if not is_ours(options):
-            if getattr(response, "status_code", 200) >= 400:
-                return None
-            begun = _begin(provider, client, args, kwargs)
-            if isinstance(begun, Begun):
-                begun.hook.install_late()
-                begun.hook.answered(response, kwargs.get("retries_taken"))
-                warn_unlimited(begun.call, BYPASSED)
-            return begun
-        if isinstance(options.post_parser, AnswerHook):
-            options.post_parser.answered(response, kwargs.get("retries_taken"))
+        hook = getattr(options, "post_parser", None)
+        if isinstance(hook, AnswerHook):
+            hook.answered(response, kwargs.get("retries_taken"))
+        elif not is_ours(options) and getattr(response, "status_code", 200) < 400:
+            return _begin_late(provider, client, args, kwargs)
+    except Exception as error:
+        swallowed("see an answer", error)
     return None
+
+
+def _begin_late(
+    provider: Provider, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Begun | BegunRetrieval | None:
+    """Begin a call that is answered already."""
+    begun = _begin(provider, client, args, kwargs)
+    if isinstance(begun, Begun):
+        begun.hook.install_late()
+        begun.hook.answered(kwargs.get("response"), kwargs.get("retries_taken"))
+        warn_unlimited(begun.call, BYPASSED)
+    return begun
 
 
 def _options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -179,46 +194,6 @@ def patched_sdk(provider: Provider) -> PatchedModule:
 PATCHED = (*(patched_sdk(provider) for provider in PROVIDERS), *SOCKETS)
 
 
-def instrument() -> None:
-    """See all calls from now on, also those outside any scope, until `uninstrument()`.
-
-    They are entered under the function "unknown" and the user "anon".
-    """
-    if not is_disabled():
-        Presence.sees_unscoped = True
-        pin()
-
-
-def uninstrument() -> None:
-    """Undo `instrument()`: without an open scope, the SDKs are restored."""
-    Presence.sees_unscoped = False
-    unpin()
-
-
-def is_active() -> bool:
-    """Return whether calls are seen now: a scope is open, or `instrument()` holds."""
-    return active() and not is_disabled()
-
-
-def is_disabled() -> bool:
-    """Return whether `COSTTRACE_DISABLED` turns all instrumentation off."""
-    return os.environ.get("COSTTRACE_DISABLED", "").strip().lower() in ("1", "true", "yes", "on")
-
-
-def _apply() -> None:
-    if not is_disabled():
-        for module in PATCHED:
-            module.apply()
-
-
-def _remove() -> None:
-    for module in PATCHED:
-        module.remove()
-
-
-register(_apply, _remove)
-
-
 def _begin(
     provider: Provider, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Begun | BegunRetrieval | None:
@@ -226,20 +201,3 @@ def _begin(
     if not is_seen(scope):
         return None
     return begin(provider, client, args, kwargs, scope)
-
-
-class _harmless:  # noqa: N801 (used like a keyword)
-    """Let refusals through; any other fault of ours is swallowed, and the call goes on."""
-
-    __slots__ = ("_guard",)
-
-    def __init__(self, what: str) -> None:
-        self._guard = guard(what)
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
-        if isinstance(error, REFUSALS):
-            return False
-        return self._guard.__exit__(kind, error, traceback)

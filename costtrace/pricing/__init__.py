@@ -12,6 +12,7 @@ from costtrace.pricing.cost import cost, estimate_cost
 from costtrace.pricing.names import Resolution, place_of
 from costtrace.pricing.price import Line, Price, PriceId
 from costtrace.pricing.table import PriceTable
+from costtrace.pricing.tariff import Tariff, tariff_of
 
 __all__ = [
     "UNLIMITED",
@@ -23,8 +24,10 @@ __all__ = [
     "PriceId",
     "PriceTable",
     "Resolution",
+    "Tariff",
     "cost",
     "estimate_cost",
     "place_of",
+    "tariff_of",
     "tiers_that_may_serve",
 ]

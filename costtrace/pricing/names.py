@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import date
+from functools import lru_cache
 from typing import NamedTuple
 
 _BEDROCK = re.compile(
@@ -57,6 +58,7 @@ def resolve(name: str, known: Known, have_one_price: Snapshots) -> Resolution | 
     return found
 
 
+@lru_cache(maxsize=1024)
 def place_of(name: str) -> str:
     """Return the cloud and geography that a Bedrock or Vertex name states, else ``.
 

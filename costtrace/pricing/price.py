@@ -106,11 +106,7 @@ class Price:
         if rates is None:
             return None
         total = 0
-        for name, count in (
-            ("input", sent - cached),
-            ("cached_input", cached),
-            ("output", made),
-        ):
+        for name, count in (("input", sent - cached), ("cached_input", cached), ("output", made)):
             if count > 0:
                 rate = rates.get(name)
                 if rate is None:

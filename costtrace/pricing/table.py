@@ -8,17 +8,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import date, datetime, timezone
 from functools import lru_cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any
 
 from costtrace.exceptions import StalePricesWarning
 from costtrace.money import Money
 from costtrace.pricing.bound import NEVER_DEARER, Bound, bound_of, tiers_that_may_serve
 from costtrace.pricing.catalogue import Catalogue, Limits, Model, bundled_catalogue
-from costtrace.pricing.compare import TableDiff, difference, oddities
-from costtrace.pricing.dearest import dearest_price
-from costtrace.pricing.explain import Explanation, explain
+from costtrace.pricing.memory import remember
 from costtrace.pricing.names import Resolution, base_of, resolve
-from costtrace.pricing.overrides import raise_problems, read_file, user_models
 from costtrace.pricing.price import Price
 from costtrace.pricing.timeline import (
     Span,
@@ -30,10 +27,10 @@ from costtrace.pricing.timeline import (
 )
 
 STALE_AFTER_DAYS = 90
-_REMEMBERED = 4096  # names come from responses and may be any text: what is kept has a bound
 
-K = TypeVar("K")
-V = TypeVar("V")
+if TYPE_CHECKING:  # what few processes ask for is loaded when they do
+    from costtrace.pricing.compare import TableDiff
+    from costtrace.pricing.explain import Explanation
 
 
 class PriceTable:
@@ -57,6 +54,7 @@ class PriceTable:
         self._prices: dict[tuple[str, ...], Timeline[Span[Price]] | None] = {}
         self._dearest: dict[tuple[str, str], Timeline[Price]] = {}
         self._bounds: dict[tuple[object, ...], Timeline[Bound | None] | None] = {}
+        self.tariffs: dict[object, Any] = {}  # what `tariff_of` has worked out
         self._has_warned = False
 
     # Making one
@@ -73,6 +71,8 @@ class PriceTable:
         The file holds `{"models": {name: {...}}, "aliases": {name: model}}`, as `with_prices`
         takes them. Raises `PriceTableError` (a ValueError) that names file, model and key.
         """
+        from costtrace.pricing.overrides import read_file
+
         models, aliases = read_file(path)
         return cls.bundled()._with(models, aliases, os.fspath(path))
 
@@ -95,6 +95,8 @@ class PriceTable:
     def _with(
         self, models: Mapping[str, Mapping[str, Money]], aliases: Mapping[str, str], where: str
     ) -> PriceTable:
+        from costtrace.pricing.overrides import raise_problems, user_models
+
         merged = {**self._models, **user_models(models, self._listed, where)}
         table = PriceTable(self._catalogue, merged, {**self._aliases, **aliases})
         raise_problems(
@@ -145,7 +147,7 @@ class PriceTable:
         try:
             timeline = self._prices[key]
         except KeyError:
-            timeline = _remember(self._prices, key, self._price_timeline(*key))
+            timeline = remember(self._prices, key, self._price_timeline(*key))
         return None if timeline is None else timeline.at(moment_of(at)).of(input_tokens)
 
     def bound(
@@ -175,7 +177,7 @@ class PriceTable:
         try:
             timeline = self._bounds[key]
         except KeyError:
-            timeline = _remember(self._bounds, key, self._bound_timeline(*key))
+            timeline = remember(self._bounds, key, self._bound_timeline(*key))
         return None if timeline is None else timeline.at(moment_of(at))
 
     def dearest(
@@ -190,7 +192,7 @@ class PriceTable:
         try:
             timeline = self._dearest[key]
         except KeyError:
-            timeline = _remember(self._dearest, key, self._dearest_timeline(*key))
+            timeline = remember(self._dearest, key, self._dearest_timeline(*key))
         return timeline.at(moment_of(at))
 
     def dearest_bound(
@@ -217,10 +219,14 @@ class PriceTable:
 
     def explain(self, name: str) -> Explanation:
         """Return what is known of `name`: rule, prices over time, sources, notes, limits."""
+        from costtrace.pricing.explain import explain
+
         return explain(name, self.resolve(name), self.find(name), self._catalogue)
 
     def diff(self, other: PriceTable, at: datetime | date | None = None) -> TableDiff:
         """Return what changes at `at` (None: now) for one who goes from this table to `other`."""
+        from costtrace.pricing.compare import difference
+
         return difference(self, other, moment_of(at))
 
     @classmethod
@@ -229,6 +235,8 @@ class PriceTable:
 
         Raises `PriceTableError` like `load` for a file that is not.
         """
+        from costtrace.pricing.compare import oddities
+
         return tuple(oddities(cls.load(path), cls.bundled()))
 
     # Names and models
@@ -238,7 +246,7 @@ class PriceTable:
         try:
             return self._resolved[name]
         except KeyError:
-            return _remember(self._resolved, name, resolve(name, self._known, self._have_one_price))
+            return remember(self._resolved, name, resolve(name, self._known, self._have_one_price))
 
     def find(self, name: str) -> Model | None:
         """Return the listed model that `name` means, with its rows, sources and notes."""
@@ -375,6 +383,8 @@ class PriceTable:
         return together(timelines, bound)
 
     def _dearest_timeline(self, provider: str, tier: str) -> Timeline[Price]:
+        from costtrace.pricing.dearest import dearest_price
+
         timelines = [
             timeline
             for model in self._catalogue.model_ids(provider)
@@ -389,10 +399,3 @@ class PriceTable:
 @lru_cache(maxsize=1)
 def _bundled() -> PriceTable:
     return PriceTable(bundled_catalogue())
-
-
-def _remember(memory: dict[K, V], key: K, value: V) -> V:
-    if len(memory) >= _REMEMBERED:
-        memory.clear()
-    memory[key] = value
-    return value

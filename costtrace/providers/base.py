@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
+from costtrace.records import quickly_made
 from costtrace.usage import Usage
 
 
+@quickly_made()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A billable call about to be sent, in the common words. `body` is read and never kept."""
@@ -51,6 +53,7 @@ class Part:
     """Of an answer of its own, which was rejected for another."""
 
 
+@quickly_made()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """What an answer says about itself."""
@@ -175,8 +178,13 @@ def fields_of(thing: object) -> dict[str, Any]:
 
 def all_fields_of(thing: object) -> dict[str, Any]:
     """Return the fields of a model, undeclared ones included: for several that may not be there."""
+    if type(thing) is dict:
+        return thing
+    found = getattr(thing, "__dict__", None)
+    if type(found) is not dict:
+        return {}
     extra = getattr(thing, "__pydantic_extra__", None)
-    return {**fields_of(thing), **extra} if extra else fields_of(thing)
+    return {**found, **extra} if extra else found
 
 
 def count(thing: object, *names: str) -> int:
@@ -186,6 +194,8 @@ def count(thing: object, *names: str) -> int:
 
 def as_count(value: object) -> int:
     """Return a count of what a server sent in its place; 0 for what is none."""
+    if type(value) is int:
+        return value if 0 <= value < MOST_TOKENS else 0
     return number(value) or 0
 
 
@@ -215,8 +225,8 @@ def text_of(value: object) -> str | None:
 
 def name_of(value: object) -> str | None:
     """Return the name or id of something as it is; None for what no store could keep."""
-    if isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable():
-        return value
+    if type(value) is str or isinstance(value, str):
+        return value if 0 < len(value) <= LONGEST_NAME and value.isprintable() else None
     return None
 
 
@@ -246,5 +256,9 @@ _PLAIN = frozenset((str, int, bool, float, list, dict))
 
 def cap_of(body: Mapping[str, Any], *names: str) -> int | None:
     """Return the largest of the output caps that a body names; None without one."""
-    caps = [cap for name in names if type(cap := given(body, name)) is int and cap >= 0]
-    return max(caps) if caps else None
+    most: int | None = None
+    for name in names:
+        cap = body.get(name)
+        if type(cap) is int and cap >= 0 and (most is None or cap > most):
+            most = cap
+    return most

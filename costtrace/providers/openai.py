@@ -31,7 +31,6 @@ CAPS = {  # operation -> the names under which its body caps the output, the one
     "responses": ("max_output_tokens",),
     "runs": ("max_completion_tokens",),
 }
-_TOOL_OPTIONS = ("tools", "web_search_options")
 CACHE_OPTIONS = ("prompt_cache_retention", "prompt_cache_options")
 STREAMS_USAGE_ON_REQUEST = ("chat", "completions")
 REGIONAL_HOST = re.compile(r"(us|eu|au|in|jp)\.api\.openai\.com")
@@ -57,17 +56,17 @@ class OpenAI:
             return "free"
         if operation == "uncovered":
             return "uncovered"
-        has_tools = any(name in body for name in _TOOL_OPTIONS)
+        has_tools = "tools" in body or "web_search_options" in body
         regional = None if host == "api.openai.com" else REGIONAL_HOST.fullmatch(host)
         return Request(
             provider=self.name,
             operation=operation,
             model=name_of(given(body, "model")) or "unknown",
             body=body,
-            is_stream=given(body, "stream") is True,
+            is_stream=body.get("stream") is True,
             output_cap=_output_cap(operation, body),
             choices=_choices(body) if "n" in body or "best_of" in body else 1,
-            tier=normal_tier(name_of(given(body, "service_tier"))) or "standard",
+            tier=_tier(body) if "service_tier" in body else "standard",
             region=regional[1] if regional else "",
             host=host,
             api_version=api_version,
@@ -119,6 +118,10 @@ def _knows_usage_option(request: Request) -> bool:
     return KNOWS_USAGE_OPTION.fullmatch(request.host) is not None
 
 
+def _tier(body: Mapping[str, Any]) -> str:
+    return normal_tier(name_of(given(body, "service_tier"))) or "standard"
+
+
 def _choices(body: Mapping[str, Any]) -> int:
     return max(as_count(given(body, "n")), as_count(given(body, "best_of")), 1)
 
@@ -156,5 +159,7 @@ def _has_hosted_tools(body: Mapping[str, Any]) -> bool:
 
 def _cache_lifetimes(body: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the cache writes that may happen: the short ones by themselves, others if asked."""
-    asked = any(name in body and given(body, name) is not None for name in CACHE_OPTIONS)
-    return None if asked else ("30m",)
+    for name in CACHE_OPTIONS:
+        if name in body and given(body, name) is not None:
+            return None
+    return ("30m",)

@@ -37,8 +37,9 @@ IMAGE_TOOL_MODEL = "gpt-image-1"  # what the image tool runs on when its item na
 
 def read_answer(request: Request, answer: object) -> Reading:
     """Read a whole answer of any operation."""
-    usage, said = _usage(request, answer), all_fields_of(answer)
-    cost = get(said.get("usage"), "cost")
+    said = all_fields_of(answer)
+    counts = all_fields_of(said.get("usage"))
+    usage, cost = _usage(request, answer, counts), counts.get("cost")
     return Reading(
         model=name_of(said.get("model")),
         usage=usage,
@@ -51,47 +52,63 @@ def read_answer(request: Request, answer: object) -> Reading:
     )
 
 
-def _usage(request: Request, answer: object) -> Usage | None:
+def _usage(request: Request, answer: object, said: Mapping[str, Any]) -> Usage | None:
     """Return the usage of an answer; None when it has none, or has not got it yet."""
-    operation, usage = request.operation, get(answer, "usage")
-    if operation in ("speech", "videos") and usage is None:
-        return _usage_from_request(request, answer)
-    said = all_fields_of(usage)
+    operation = request.operation
+    if not said and operation not in ("chat", "responses", "embeddings"):
+        return _usage_unsaid(request, answer)
     if said.get("seconds") is not None and said.get("input_tokens") is None:
         return Usage(seconds=as_units(said["seconds"]))
-    if operation in ("transcriptions", "translations") and usage is None:
-        seconds = as_units(get(answer, "duration"))
-        return Usage(seconds=seconds) if seconds else None
-    if operation == "images" and usage is None:
-        return Usage(images=len(items(get(answer, "data"))) or 1)
-    if not has_totals(usage):
+    if not _says_totals(said):
         return None
-    counted = _token_counts(usage)
-    if operation == "images" and get(usage, "output_tokens_details") is None:
+    counted = _token_counts(said)
+    if operation == "images" and said.get("output_tokens_details") is None:
         counted = replace(
             counted, image_output_tokens=counted.output_tokens
         )  # nothing else is made
     return replace(counted, **_tool_calls(request, answer)) if operation == "responses" else counted
 
 
+def _usage_unsaid(request: Request, answer: object) -> Usage | None:
+    """Return what an answer that has no usage is billed by, if it says that elsewhere."""
+    operation = request.operation
+    if get(answer, "usage") is not None:
+        return None
+    if operation in ("speech", "videos"):
+        return _usage_from_request(request, answer)
+    if operation in ("transcriptions", "translations"):
+        seconds = as_units(get(answer, "duration"))
+        return Usage(seconds=seconds) if seconds else None
+    if operation == "images":
+        return Usage(images=len(items(get(answer, "data"))) or 1)
+    return None
+
+
 def has_totals(usage: object) -> bool:
     """Tell whether a usage object says anything that can be billed."""
-    said = all_fields_of(usage)
+    return _says_totals(all_fields_of(usage))
+
+
+def _says_totals(said: Mapping[str, Any]) -> bool:
     return any(name in said and number(said[name]) is not None for name in _TOTALS)
 
 
 _TOTALS = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
 
 
-def _token_counts(usage: object) -> Usage:
+def _token_counts(said: Mapping[str, Any]) -> Usage:
     """Read token counts under either of the two spellings of the API."""
-    said = all_fields_of(usage)
     sent = said.get("prompt_tokens_details") or said.get("input_tokens_details")
     sent = all_fields_of(sent or said.get("input_token_details"))
     made = said.get("completion_tokens_details") or said.get("output_tokens_details")
     made = all_fields_of(made or said.get("output_token_details"))
-    counts = {name: as_count(sent[given]) for given, name in _SENT if sent.get(given)}
-    counts |= {name: as_count(made[given]) for given, name in _MADE if made.get(given)}
+    counts = {}
+    for given_as, name in _SENT if sent else ():
+        if value := sent.get(given_as):
+            counts[name] = as_count(value)
+    for given_as, name in _MADE if made else ():
+        if value := made.get(given_as):
+            counts[name] = as_count(value)
     if sent.get("cache_write_tokens") or sent.get("cache_write_tokens_details"):
         counts |= _cache_writes(sent)
     if sent.get("cached_tokens_details"):
@@ -158,10 +175,11 @@ def _parts(answer: object) -> tuple[Part, ...]:
             for tool in items(get(answer, "tools"))
             if get(tool, "type") == "image_generation"
         )
-        parts.append(Part(next(filter(None, models), IMAGE_TOOL_MODEL), _token_counts(image)))
+        counts = _token_counts(all_fields_of(image))
+        parts.append(Part(next(filter(None, models), IMAGE_TOOL_MODEL), counts))
     drawing = get(answer, "svg_usage")
     if model := name_of(get(drawing, "model")):
-        parts.append(Part(model, _token_counts(drawing)))
+        parts.append(Part(model, _token_counts(all_fields_of(drawing))))
     return tuple(parts)
 
 

@@ -97,19 +97,19 @@ class Account:
         pico, tokens, calls = spent
         if pico or tokens or calls:
             self.line.add(timestamp_us // MINUTE_US, pico, tokens, calls)
-        if self.kept:
-            self.move_kept(timestamp_us, spent, reserved)
-
-    def move_kept(self, timestamp_us: int, spent: Charge, reserved: Charge) -> None:
-        """Bring the running balances up to date alone."""
         for (start_us, end_us), balance in self.kept.items():
             if start_us <= timestamp_us < end_us:
-                balance[0] += spent[0]
-                balance[1] += spent[1]
-                balance[2] += spent[2]
-                balance[3] += reserved[0]
-                balance[4] += reserved[1]
-                balance[5] += reserved[2]
+                balance[0] += pico
+                balance[1] += tokens
+                balance[2] += calls
+                if reserved is not NOTHING:
+                    _reserve(balance, reserved)
+
+    def reserve(self, timestamp_us: int, reserved: Charge) -> None:
+        """Add to what is reserved at a time; it may be negative."""
+        for (start_us, end_us), balance in self.kept.items():
+            if start_us <= timestamp_us < end_us:
+                _reserve(balance, reserved)
 
     def keep(self, start_us: int, end_us: int, balance: list[int]) -> None:
         """Keep a running balance from now on."""
@@ -122,3 +122,10 @@ class Account:
         if self.gone is None:
             self.gone = Timeline()
         self.gone.add(timestamp_us // MINUTE_US, *charge)
+
+
+def _reserve(balance: list[int], reserved: Charge) -> None:
+    pico, tokens, calls = reserved
+    balance[3] += pico
+    balance[4] += tokens
+    balance[5] += calls

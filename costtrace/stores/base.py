@@ -29,6 +29,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from costtrace.entry import CostEntry, Total
 from costtrace.money import Picodollars
+from costtrace.records import quickly_made
 
 LEDGER = "ledger"
 """The owner that every call is charged to."""
@@ -62,6 +63,7 @@ class Span:
 ALWAYS = Span()
 
 
+@quickly_made()
 @dataclass(frozen=True, slots=True)
 class Limit:
     """What an owner may have spent and reserved in a span; None where that is not limited."""
@@ -85,6 +87,7 @@ class Balance:
     reserved_calls: int = 0
 
 
+@quickly_made()
 @dataclass(frozen=True, slots=True)
 class Hold:
     """The worst case of a call that is about to be sent.

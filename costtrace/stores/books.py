@@ -387,8 +387,8 @@ class Books:
         reserved = held.charge if sign > 0 else _less(NOTHING, held.charge)
         for owner in self.payers[held.payers]:
             account = self.accounts.get(owner)
-            if account is not None and account.kept:
-                account.move_kept(held.timestamp_us, NOTHING, reserved)
+            if account is not None:
+                account.reserve(held.timestamp_us, reserved)
 
     def _move_spent(self, payers: int, timestamp_us: int, spent: Charge) -> None:
         for owner in self.payers[payers]:
@@ -399,12 +399,13 @@ class Books:
         total = self.totals.get(key)
         if total is None:
             total = self.totals[key] = [0, 0, 0, 0, 0, 0]
-        total[0] += counts[0]
-        total[1] += counts[1]
-        total[2] += counts[2]
-        total[3] += counts[3]
-        total[4] += counts[4]
-        total[5] += counts[5]
+        entries, calls, sent, generated, pico, unpriced = counts
+        total[0] += entries
+        total[1] += calls
+        total[2] += sent
+        total[3] += generated
+        total[4] += pico
+        total[5] += unpriced
 
 
 def _total_key(timestamp_us: int, label: int) -> int:

@@ -22,6 +22,7 @@ from costtrace.stores.calls import Run
 from costtrace.stores.filelock import FileLock, Presence
 from costtrace.stores.forks import survive_forks
 from costtrace.stores.mounts import network_file_system
+from costtrace.stores.names import Names
 from costtrace.stores.schema import APPLICATION_ID, EARLIEST_SQLITE, MIGRATIONS
 from costtrace.stores.steps import READ_META
 
@@ -77,6 +78,9 @@ class Database:
         self._write_lock, self._read_lock = Lock(), Lock()
         self._locked_for_fork: list[Lock] = []
         self._open = _Connections(path)
+        self.names = Names()
+        """Of the transactions that keep them."""
+        self._version_seen = -1
         self._ledger_id: str | None = None
         self._is_closed = False
         self._check_place()
@@ -88,17 +92,26 @@ class Database:
     # -- transactions ------------------------------------------------------------------------
 
     @contextmanager
-    def write(self) -> Iterator[Run]:
-        """Run a transaction that alone may write; nothing of it stays if it raises."""
+    def write(self, *, keeps_names: bool = False) -> Iterator[Run]:
+        """Run a transaction that alone may write; nothing of it stays if it raises.
+
+        One that `keeps_names` may use and fill `names`: it renames and drops nothing.
+        """
         with self._alone():
             self._reconnect_if_stale()
             connection = self._open.writer
             assert connection is not None
             try:
                 connection.execute("BEGIN IMMEDIATE")
+                (version,) = connection.execute("PRAGMA data_version").fetchone()
+                if version != self._version_seen or not keeps_names:
+                    self.names.forget()  # another connection has written, or this one may rename
+                    self._version_seen = version
                 yield connection.execute
                 connection.execute("COMMIT")
+                self.names.trim()
             except BaseException as error:
+                self.names.forget()
                 if connection.in_transaction:
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
@@ -298,6 +311,8 @@ class Database:
                 writer.close()
                 raise
         self._open.writer, self._open.reader = writer, reader
+        self.names.forget()
+        self._version_seen = -1  # versions of one connection mean nothing for another
         self._open.file = self._file()
         try:
             self._open.presence.show()

@@ -12,7 +12,6 @@ from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow
 from functools import lru_cache
-from hashlib import blake2b
 from operator import attrgetter
 from typing import Literal, NamedTuple, TypeAlias, cast
 
@@ -58,6 +57,7 @@ class Label(NamedTuple):
 
 
 _plain_label = attrgetter(*Label._fields[:-1])
+_NO_TAGS: tuple[tuple[()]] = ((),)
 USAGE_NAMES = tuple(field.name for field in fields(Usage))
 USAGE_COMMON = (
     "input_tokens",
@@ -76,7 +76,7 @@ def label_of(entry: CostEntry) -> tuple[object, ...]:
     """Return the fields of the entry's `Label`, as a plain tuple that equals and hashes like it."""
     tags = entry.tags
     plain: tuple[object, ...] = _plain_label(entry)
-    return (*plain, tuple(sorted(tags.items())) if tags else ())
+    return plain + ((tuple(sorted(tags.items())),) if tags else _NO_TAGS)
 
 
 def checked_label(fields_: tuple[object, ...]) -> Label:
@@ -120,6 +120,8 @@ def payers_digest(owners: tuple[str, ...]) -> bytes:
 
 
 def _digest(parts: object) -> bytes:
+    from hashlib import blake2b  # here: it loads OpenSSL, which a store in memory does without
+
     return blake2b(json.dumps(parts).encode(), digest_size=16).digest()
 
 

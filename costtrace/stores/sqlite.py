@@ -84,8 +84,8 @@ class SQLiteStore(SQLiteMoves):
     def reserve(self, hold: Hold) -> Refusal | None:
         """Hold the worst case on every owner, or, if a limit would be passed, on none."""
         facts = facts_of(hold.entry)
-        with self._database.write() as run:
-            return Upkeep(run).reserve(hold, facts, self._now_us())
+        with self._database.write(keeps_names=True) as run:
+            return Upkeep(run, self._database.names).reserve(hold, facts, self._now_us())
 
     def settle(
         self,
@@ -97,13 +97,14 @@ class SQLiteStore(SQLiteMoves):
     ) -> list[Crossing]:
         """Replace the call's hold, or its provisional charge, by what it did cost."""
         facts = facts_of(entry)
-        with self._database.write() as run:
-            return Upkeep(run).settle(facts, owners, watches, self._now_us(), amend)
+        with self._database.write(keeps_names=True) as run:
+            steps = Upkeep(run, self._database.names)
+            return steps.settle(facts, owners, watches, self._now_us(), amend)
 
     def release(self, call_id: str) -> bool:
         """Give a hold, or a provisional charge, back: nothing was billed. False if unknown."""
-        with self._database.write() as run:
-            return Upkeep(run).release(call_id)
+        with self._database.write(keeps_names=True) as run:
+            return Upkeep(run, self._database.names).release(call_id)
 
     def renew(self, process: str, lease_s: float) -> int:
         """Put off the lapse of all holds of a process that still stand; return how many."""

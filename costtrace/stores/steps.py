@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from costtrace.stores.base import Balance, Crossing, Hold, Limit, Refusal, Span, Watch
 from costtrace.stores.calls import (
@@ -25,6 +26,7 @@ from costtrace.stores.calls import (
     entry_from,
 )
 from costtrace.stores.grouping import counts_of, negative
+from costtrace.stores.names import Names
 from costtrace.stores.rows import (
     CEILING,
     DAY_US,
@@ -48,6 +50,8 @@ from costtrace.stores.rows import (
     refusal,
 )
 
+Moved: TypeAlias = dict[tuple[int, int, int], int]
+"""What was spent by now in each running balance that a step has moved: owner, start and end."""
 KEPT_SPANS = 16
 """Running balances of one owner; the span that ended first makes room."""
 
@@ -55,9 +59,15 @@ _COLUMNS = ", ".join(CALL_COLUMNS)
 _MARKS = ", ".join("?" * len(CALL_COLUMNS))
 _LABEL_COLUMNS = ", ".join(Label._fields)
 
+LOOK_UP = """
+    SELECT EXISTS (SELECT 1 FROM hold WHERE call_id = ?),
+        EXISTS (SELECT 1 FROM entry WHERE call_id = ?),
+        EXISTS (SELECT 1 FROM hold WHERE lease_until_us <= ?),
+        (SELECT value FROM meta WHERE name = 'pruned_before_us')"""
 FIND_HOLD = f"SELECT {_COLUMNS} FROM hold WHERE call_id = ?"
 ADD_HOLD = f"INSERT INTO hold ({_COLUMNS}, lease_until_us, process) VALUES ({_MARKS}, ?, ?)"
 DELETE_HOLD = "DELETE FROM hold WHERE call_id = ?"
+TAKE_HOLD = f"DELETE FROM hold WHERE call_id = ? RETURNING {_COLUMNS}"
 DUE_HOLDS = f"""
     SELECT {_COLUMNS} FROM hold
     WHERE lease_until_us <= ? ORDER BY lease_until_us, call_id LIMIT ?"""
@@ -77,7 +87,6 @@ READ_LABEL = f"SELECT {_LABEL_COLUMNS} FROM label WHERE id = ?"
 FIND_PAYERS = "SELECT id FROM payers WHERE digest = ?"
 ADD_PAYERS = "INSERT INTO payers (digest) VALUES (?) RETURNING id"
 ADD_PAYER = "INSERT INTO payer (payers_id, owner_id) VALUES (?, ?)"
-OWNERS_OF = "SELECT owner_id FROM payer WHERE payers_id = ? ORDER BY owner_id"
 FIND_OWNER = "SELECT id FROM owner WHERE name = ?"
 ADD_OWNER = "INSERT INTO owner (name) VALUES (?) RETURNING id"
 
@@ -96,12 +105,20 @@ ADD_TO_MINUTE = """
         spent_pico = minute.spent_pico + excluded.spent_pico,
         spent_tokens = minute.spent_tokens + excluded.spent_tokens,
         spent_calls = minute.spent_calls + excluded.spent_calls"""
-ADD_TO_BALANCES = """
+_OF_PAYERS = "owner_id IN (SELECT owner_id FROM payer WHERE payers_id = ?)"
+ADD_TO_MINUTES = """
+    INSERT INTO minute SELECT owner_id, ?, 0, ?, ?, ? FROM payer WHERE payers_id = ?
+    ON CONFLICT (owner_id, minute, is_gone) DO UPDATE SET
+        spent_pico = minute.spent_pico + excluded.spent_pico,
+        spent_tokens = minute.spent_tokens + excluded.spent_tokens,
+        spent_calls = minute.spent_calls + excluded.spent_calls"""
+ADD_TO_BALANCES = f"""
     UPDATE balance SET
         spent_pico = spent_pico + ?, spent_tokens = spent_tokens + ?,
         spent_calls = spent_calls + ?, reserved_pico = reserved_pico + ?,
         reserved_tokens = reserved_tokens + ?, reserved_calls = reserved_calls + ?
-    WHERE owner_id = ? AND start_us <= ? AND end_us > ?"""
+    WHERE {_OF_PAYERS} AND start_us <= ? AND end_us > ?
+    RETURNING owner_id, start_us, end_us, spent_pico"""
 
 _BALANCE = """
     spent_pico, spent_tokens, spent_calls, reserved_pico, reserved_tokens, reserved_calls"""
@@ -140,14 +157,23 @@ READ_META = "SELECT value FROM meta WHERE name = ?"
 class Steps:
     """The steps that change something."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, names: Names | None = None) -> None:
         self._run = run
+        self._names = Names() if names is None else names
 
     def reserve(self, hold: Hold, facts: Facts, now_us: int) -> Refusal | None:
         """Hold the worst case on every owner, or on none if a limit would be passed."""
-        if self._is_held(hold, facts):
+        call_id = check_text(hold.entry.call_id, "call_id")
+        found = self._run(LOOK_UP, (call_id, call_id, now_us)).fetchone()
+        is_held, is_entered, are_due, pruned_before = found
+        if is_held:
+            self._check_same(hold, facts)
             return None
-        self.lapse(now_us, 64)
+        if is_entered:
+            raise conflict(call_id, "is settled or lapsed already")
+        self._check_age(call_id, facts.timestamp_us, pruned_before)
+        if are_due:
+            self.lapse(now_us, 64)
         for limit in hold.limits:
             refused = self._refusal(limit, facts.charge)
             if refused is not None:
@@ -169,26 +195,27 @@ class Steps:
     ) -> list[Crossing]:
         """Replace the call's hold, or its provisional charge, by what it did cost."""
         call_id = check_text(facts.entry.call_id, "call_id")
-        held = self._run(FIND_HOLD, (call_id,)).fetchone()
+        moved: Moved
+        held = self._take_hold(call_id)
         if held is not None:
-            self._book(facts, held[TIMESTAMP], held[PAYERS], held)
+            moved = self._book(facts, held[TIMESTAMP], held[PAYERS], held)
         elif (known := self._run(FIND_ENTRY, (call_id,)).fetchone()) is not None:
             is_lapsed = known[-1]
             if not amend and not is_lapsed:
                 if known[COST] == facts.pico:
                     return []
                 raise conflict(call_id, "is settled already, with another cost")
-            self._rebook(facts, known)
+            moved = self._rebook(facts, known)
         else:
-            self._check_age(call_id, facts.timestamp_us)
-            self._book(facts, facts.timestamp_us, self._payers_id(owners), None)
-        return self._crossings(watches, now_us)
+            pruned = self._run(READ_META, ("pruned_before_us",)).fetchone()
+            self._check_age(call_id, facts.timestamp_us, pruned and pruned[0])
+            moved = self._book(facts, facts.timestamp_us, self._payers_id(owners), None)
+        return self._crossings(watches, now_us, moved)
 
     def release(self, call_id: str) -> bool:
         """Give a hold, or a provisional charge, back."""
-        held = self._run(FIND_HOLD, (check_text(call_id, "call_id"),)).fetchone()
+        held = self._take_hold(check_text(call_id, "call_id"))
         if held is not None:
-            self._run(DELETE_HOLD, (call_id,))
             self._move(held[PAYERS], held[TIMESTAMP], NOTHING, _less(NOTHING, charge_from(held)))
             return True
         known = self._run(FIND_ENTRY, (call_id,)).fetchone()
@@ -211,6 +238,7 @@ class Steps:
             label = label_from_row(self._run(READ_LABEL, (held[LABEL],)).fetchone())
             entry = entry_from(held, label)
             facts = facts_of(replace(entry, grade=lapsed_grade(entry)))
+            self._run(DELETE_HOLD, (entry.call_id,))
             self._book(facts, held[TIMESTAMP], held[PAYERS], held, is_lapsed=True)
         return len(due)
 
@@ -274,18 +302,16 @@ class Steps:
 
     # -- parts of steps ----------------------------------------------------------------------
 
-    def _is_held(self, hold: Hold, facts: Facts) -> bool:
-        """Return whether this very hold stands; raises if the id stands for another call."""
+    def _take_hold(self, call_id: str) -> Values | None:
+        found: list[Values] = self._run(TAKE_HOLD, (call_id,)).fetchall()
+        return found[0] if found else None
+
+    def _check_same(self, hold: Hold, facts: Facts) -> None:
+        """Raise if the id that is held stands for another call."""
         call_id = hold.entry.call_id
-        held = self._run(FIND_HOLD, (check_text(call_id, "call_id"),)).fetchone()
-        if held is None:
-            if self._run(FIND_ENTRY, (call_id,)).fetchone() is not None:
-                raise conflict(call_id, "is settled or lapsed already")
-            self._check_age(call_id, facts.timestamp_us)
-            return False
+        held = self._run(FIND_HOLD, (call_id,)).fetchone()
         if charge_from(held) != facts.charge or held[PAYERS] != self._payers_id(hold.owners):
             raise conflict(call_id, "is held already, with another amount or other owners")
-        return True
 
     def _refusal(self, limit: Limit, charge: Charge) -> Refusal | None:
         return refusal(limit, self.running(limit.owner, limit.span), charge)
@@ -297,67 +323,68 @@ class Steps:
         payers_id: int,
         held: Values | None,
         is_lapsed: bool = False,
-    ) -> None:
+    ) -> Moved:
         """Enter a call in the ledger, in place of its hold."""
         label_id = self._label_id(facts.label)
         values = call_values(facts, timestamp_us, label_id, payers_id)
         self._run(ADD_ENTRY, (*values, int(is_lapsed)))
-        reserved = NOTHING
-        if held is not None:
-            self._run(DELETE_HOLD, (facts.entry.call_id,))
-            reserved = _less(NOTHING, charge_from(held))
-        self._move(payers_id, timestamp_us, facts.charge, reserved)
+        reserved = NOTHING if held is None else _less(NOTHING, charge_from(held))
         self._add_total(timestamp_us, label_id, counts_of(facts.entry, facts.pico))
+        return self._move(payers_id, timestamp_us, facts.charge, reserved)
 
-    def _rebook(self, facts: Facts, known: Values) -> None:
+    def _rebook(self, facts: Facts, known: Values) -> Moved:
         """Put another entry of the same call in its place and move the difference."""
         timestamp_us, payers_id = known[TIMESTAMP], known[PAYERS]
         label_id = self._label_id(facts.label)
         values = call_values(facts, timestamp_us, label_id, payers_id)
         self._run(REPLACE_ENTRY, (*values, known[-2]))
-        self._move(payers_id, timestamp_us, _less(facts.charge, charge_from(known)))
         self._add_total(timestamp_us, known[LABEL], negative(counts_from(known)))
         self._add_total(timestamp_us, label_id, counts_of(facts.entry, facts.pico))
+        return self._move(payers_id, timestamp_us, _less(facts.charge, charge_from(known)))
 
     def _move(
         self, payers_id: int, timestamp_us: int, spent: Charge, reserved: Charge = NOTHING
-    ) -> None:
-        """Add to what is spent and reserved on every owner."""
-        for (owner_id,) in self._run(OWNERS_OF, (payers_id,)).fetchall():
-            if spent != NOTHING:
-                self._run(ADD_TO_MINUTE, (owner_id, timestamp_us // MINUTE_US, 0, *spent))
-            moved = (*spent, *reserved, owner_id, timestamp_us, timestamp_us)
-            self._run(ADD_TO_BALANCES, moved)
+    ) -> Moved:
+        """Add to what is spent and reserved on every owner; return the balances that run."""
+        if spent != NOTHING:
+            self._run(ADD_TO_MINUTES, (timestamp_us // MINUTE_US, *spent, payers_id))
+        moved = (*spent, *reserved, payers_id, timestamp_us, timestamp_us)
+        running = self._run(ADD_TO_BALANCES, moved).fetchall()
+        return {(owner_id, start, end): spent for owner_id, start, end, spent in running}
 
     def _add_total(self, timestamp_us: int, label_id: int, counts: Sequence[int]) -> None:
         self._run(ADD_TO_TOTAL, (timestamp_us // DAY_US, label_id, 0, *counts))
 
-    def _crossings(self, watches: Sequence[Watch], now_us: int) -> list[Crossing]:
+    def _crossings(self, watches: Sequence[Watch], now_us: int, moved: Moved) -> list[Crossing]:
         crossed = []
         for watch in watches:
-            if self._run(FIND_ALERT, (check_text(watch.key, "a watch's key"),)).fetchone():
+            span, key = watch.span, check_text(watch.key, "a watch's key")
+            spent_pico = moved.get((self._owner_id(watch.owner), span.start_us, span.end_us))
+            if spent_pico is None or span.is_rolling:
+                spent_pico = self.running(watch.owner, span).spent_pico
+            if spent_pico < watch.threshold_pico or self._run(FIND_ALERT, (key,)).fetchone():
                 continue
-            spent_pico = self.running(watch.owner, watch.span).spent_pico
-            if spent_pico >= watch.threshold_pico:
-                span = watch.span
-                where = (span.start_us, span.end_us, int(span.is_rolling))
-                found = (watch.key, watch.owner, *where, watch.threshold_pico, spent_pico, now_us)
-                self._run(ADD_ALERT, found)
-                crossed.append(Crossing(watch, spent_pico))
+            where = (span.start_us, span.end_us, int(span.is_rolling))
+            found = (key, watch.owner, *where, watch.threshold_pico, spent_pico, now_us)
+            self._run(ADD_ALERT, found)
+            crossed.append(Crossing(watch, spent_pico))
         return crossed
 
-    def _check_age(self, call_id: str, timestamp_us: int) -> None:
-        pruned = self._run(READ_META, ("pruned_before_us",)).fetchone()
-        if pruned is not None and timestamp_us < int(pruned[0]):
+    def _check_age(self, call_id: str, timestamp_us: int, pruned_before: str | None) -> None:
+        before_us = 0 if pruned_before is None else int(pruned_before)
+        if timestamp_us < before_us:
             raise conflict(
                 call_id,
-                f"is of {from_us(timestamp_us)}, but calls from before {from_us(int(pruned[0]))} "
+                f"is of {from_us(timestamp_us)}, but calls from before {from_us(before_us)} "
                 f"are no longer kept: it may have been counted already",
             )
 
     # -- names -------------------------------------------------------------------------------
 
     def _label_id(self, fields: tuple[object, ...]) -> int:
+        known = self._names.labels.get(fields)
+        if known is not None:
+            return known
         digest = label_digest(fields)
         found = self._run(FIND_LABEL, (digest,)).fetchone()
         if found is None:
@@ -365,23 +392,29 @@ class Steps:
             *plain, streamed, call_path, tags = label
             values = (digest, *plain, int(streamed), json.dumps(call_path), json.dumps(tags))
             found = self._run(ADD_LABEL, values).fetchone()
-        return int(found[0])
+        return self._names.labels.setdefault(fields, int(found[0]))
 
     def _payers_id(self, owners: tuple[str, ...]) -> int:
-        owners = distinct(owners)
+        known = self._names.payers.get(owners)
+        if known is not None:
+            return known
+        given, owners = owners, distinct(owners)
         digest = payers_digest(owners)
         found = self._run(FIND_PAYERS, (digest,)).fetchone()
         if found is None:
             found = self._run(ADD_PAYERS, (digest,)).fetchone()
             for owner in owners:
                 self._run(ADD_PAYER, (found[0], self._owner_id(owner)))
-        return int(found[0])
+        return self._names.payers.setdefault(given, int(found[0]))
 
     def _owner_id(self, owner: str) -> int:
+        known = self._names.owners.get(owner)
+        if known is not None:
+            return known
         found = self._run(FIND_OWNER, (check_text(owner, "an owner"),)).fetchone()
         if found is None:
             found = self._run(ADD_OWNER, (owner,)).fetchone()
-        return int(found[0])
+        return self._names.owners.setdefault(owner, int(found[0]))
 
 
 def _less(charge: Charge, old: Sequence[int]) -> Charge:

@@ -28,6 +28,7 @@ _KEPT = {  # the same, but the provider's count endpoint knows
     "previous_response_id": "it continues an earlier response",
     "conversation": "it continues a conversation kept by the provider",
 }
+_UNBOUNDED = frozenset((*_ELSEWHERE, *_KEPT))
 _SETTINGS = """
     model max_tokens max_completion_tokens max_output_tokens max_tool_calls temperature top_p top_k
     n stream stream_options stop stop_sequences presence_penalty frequency_penalty logit_bias seed
@@ -104,12 +105,8 @@ def size_request(
 
 
 def _add_conversation(sizing: Sizing, body: Mapping[str, Any], operation: str) -> None:
-    for key, reason in _ELSEWHERE.items():
-        if key in body and given(body, key) is not None:
-            raise UnboundedError(reason)
-    for key, reason in _KEPT.items():
-        if key in body and given(body, key) is not None:
-            raise UnboundedError(reason, is_countable=True)
+    if not _UNBOUNDED.isdisjoint(body):
+        _refuse_unbounded(body)
     if operation in ("chat", "messages"):
         sizing.messages(given(body, "messages") or ())
     else:
@@ -130,6 +127,15 @@ def _add_conversation(sizing: Sizing, body: Mapping[str, Any], operation: str) -
             _refuse_summaries(value)
         else:
             sizing.free(value)
+
+
+def _refuse_unbounded(body: Mapping[str, Any]) -> None:
+    for key, reason in _ELSEWHERE.items():
+        if given(body, key) is not None:
+            raise UnboundedError(reason)
+    for key, reason in _KEPT.items():
+        if given(body, key) is not None:
+            raise UnboundedError(reason, is_countable=True)
 
 
 def _refuse_summaries(management: object) -> None:
