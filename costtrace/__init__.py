@@ -11,6 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from costtrace.lazy import lazily
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -121,6 +123,8 @@ _HOMES = {  # module -> the public names that live there
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
+_load, __dir__ = lazily(__name__, _HOME_OF)
+
 __all__ = ["active", "ledger", *_HOME_OF]
 
 
@@ -128,14 +132,5 @@ def __getattr__(name: str) -> Any:
     if name == "ledger":  # never kept: `configure` replaces it
         return import_module("costtrace.accounting").default_ledger()
     if name == "active":
-        value = import_module("costtrace.instrumentation").is_active
-    elif name in _HOME_OF:
-        value = getattr(import_module(f"costtrace.{_HOME_OF[name]}"), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+        return import_module("costtrace.instrumentation").is_active
+    return _load(name)

@@ -5,8 +5,9 @@ Each part is loaded when it is first asked for.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from costtrace.lazy import lazily
 
 if TYPE_CHECKING:
     from costtrace.accounting.advice import Advice, advise
@@ -33,28 +34,19 @@ __all__ = [
     "default_ledger",
 ]
 
-_MODULES = {
-    "Advice": "advice",
-    "BudgetTerms": "terms",
-    "CostLedger": "ledger",
-    "Entries": "asking",
-    "Health": "health",
-    "OpenBudget": "open_budget",
-    "Tightness": "tightness",
-    "Window": "window",
-    "advise": "advice",
-    "configure": "default",
-    "default_ledger": "default",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Advice": "advice",
+        "BudgetTerms": "terms",
+        "CostLedger": "ledger",
+        "Entries": "asking",
+        "Health": "health",
+        "OpenBudget": "open_budget",
+        "Tightness": "tightness",
+        "Window": "window",
+        "advise": "advice",
+        "configure": "default",
+        "default_ledger": "default",
+    },
+)

@@ -5,12 +5,12 @@ What asks models by itself (`compare_models`, `estimate`) is loaded when first n
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from costtrace.api.budgeting import Budget, budget
 from costtrace.api.by_hand import Hold
 from costtrace.api.tracking import tracked
+from costtrace.lazy import lazily
 
 if TYPE_CHECKING:
     from costtrace.api.compare import acompare_models, compare_models
@@ -35,21 +35,18 @@ __all__ = [
     "tracked",
 ]
 
-_LAZY = {
-    "Answer": "comparison",
-    "Comparison": "comparison",
-    "Estimate": "estimation",
-    "ModelRow": "comparison",
-    "acompare_models": "compare",
-    "aestimate": "estimation",
-    "compare_models": "compare",
-    "estimate": "estimation",
-    "headers": "handing",
-    "resume": "handing",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Answer": "comparison",
+        "Comparison": "comparison",
+        "Estimate": "estimation",
+        "ModelRow": "comparison",
+        "acompare_models": "compare",
+        "aestimate": "estimation",
+        "compare_models": "compare",
+        "estimate": "estimation",
+        "headers": "handing",
+        "resume": "handing",
+    },
+)

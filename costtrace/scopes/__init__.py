@@ -7,8 +7,9 @@ What takes a scope elsewhere (`carry`, `Step`, `encode`, ...) is loaded when fir
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from costtrace.lazy import lazily
 from costtrace.scopes import lifecycle
 from costtrace.scopes.leaf import Stay, Visit, current, enter, leave
 from costtrace.scopes.lifecycle import active, pin, register, unpin, unregister
@@ -40,21 +41,18 @@ __all__ = [
     "unregister",
 ]
 
-_LAZY = {
-    "Handoff": "handoff",
-    "Step": "steps",
-    "carry": "binding",
-    "decode": "handoff",
-    "drive": "steps",
-    "drive_async": "steps",
-    "encode": "handoff",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Handoff": "handoff",
+        "Step": "steps",
+        "carry": "binding",
+        "decode": "handoff",
+        "drive": "steps",
+        "drive_async": "steps",
+        "encode": "handoff",
+    },
+)
 
 
 def _follow() -> None:

@@ -5,8 +5,9 @@ Each is loaded when it is first asked for.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from costtrace.lazy import lazily
 
 if TYPE_CHECKING:
     from costtrace.sinks.base import Sink
@@ -16,19 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LogSink", "OpenTelemetrySink", "PrometheusSink", "Sink"]
 
-_MODULES = {
-    "LogSink": "log",
-    "OpenTelemetrySink": "otel",
-    "PrometheusSink": "prometheus",
-    "Sink": "base",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "LogSink": "log",
+        "OpenTelemetrySink": "otel",
+        "PrometheusSink": "prometheus",
+        "Sink": "base",
+    },
+)

@@ -5,8 +5,9 @@ Each store implements `costtrace.stores.base.Store` and is loaded when it is fir
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from costtrace.lazy import lazily
 
 if TYPE_CHECKING:
     from costtrace.stores.dbapi import DBAPIStore
@@ -16,19 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DBAPIStore", "MemoryStore", "RedisStore", "SQLiteStore"]
 
-_MODULES = {
-    "DBAPIStore": "dbapi",
-    "MemoryStore": "memory",
-    "RedisStore": "redis",
-    "SQLiteStore": "sqlite",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "DBAPIStore": "dbapi",
+        "MemoryStore": "memory",
+        "RedisStore": "redis",
+        "SQLiteStore": "sqlite",
+    },
+)

@@ -5,8 +5,9 @@ Loaded when first used: pytest imports this package wherever costtrace is instal
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from costtrace.lazy import lazily
 
 if TYPE_CHECKING:
     from costtrace.testing.generation import count_input as count_input
@@ -34,10 +35,4 @@ _HOME_OF = {
 }
 __all__ = [*_HOME_OF]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazily(__name__, _HOME_OF)

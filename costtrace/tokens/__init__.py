@@ -6,9 +6,10 @@ what is an estimate is said by each `TokenCount`. The parts are loaded when firs
 
 from __future__ import annotations
 
-from importlib import import_module
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False  # for a type checker it is True; typing itself takes longer than all of this
+from costtrace.lazy import lazily
+
 if TYPE_CHECKING:
     from costtrace.tokens.bounds import unbounded_reason, upper_bound
     from costtrace.tokens.counting import (
@@ -46,26 +47,25 @@ __all__ = [
     "upper_bound",
 ]
 
-_MODULES = {
-    "TokenCount": "counts",
-    "TokenizerStatus": "vocabulary",
-    "fetch": "vocabulary",
-    "tokenizers": "vocabulary",
-    "trim_messages": "trim",
-    "truncate_text": "trim",
-    "unbounded_reason": "bounds",
-    "upper_bound": "bounds",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f"{__name__}.{_MODULES.get(name, 'counting')}")
-    value: object = getattr(module, name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "TokenCount": "counts",
+        "TokenizerStatus": "vocabulary",
+        "acount_input_tokens": "counting",
+        "acount_message_tokens": "counting",
+        "acount_tokens": "counting",
+        "aexact": "counting",
+        "count_input_tokens": "counting",
+        "count_message_tokens": "counting",
+        "count_output": "counting",
+        "count_tokens": "counting",
+        "exact": "counting",
+        "fetch": "vocabulary",
+        "tokenizers": "vocabulary",
+        "trim_messages": "trim",
+        "truncate_text": "trim",
+        "unbounded_reason": "bounds",
+        "upper_bound": "bounds",
+    },
+)
