@@ -92,7 +92,7 @@ def test_older_version_leaves_a_newer_ledger_alone(
         store.settle(entry(700), ALICE)
         store.close()
 
-    with pytest.raises(BudgetStoreError, match=r"newer costtrace \(schema 2, known here up to 1"):
+    with pytest.raises(BudgetStoreError, match=r"newer costtrace \(schema 2, known here up to"):
         open_store()
 
 
@@ -107,9 +107,7 @@ def test_older_version_leaves_a_newer_ledger_in_redis_alone(
     with started_redis().client() as client:
         before = {key: client.execute_command("DUMP", key) for key in client.keys("*schemas*")}
 
-        with pytest.raises(
-            BudgetStoreError, match=r"newer costtrace \(schema 2, known here up to 1"
-        ):
+        with pytest.raises(BudgetStoreError, match=r"newer costtrace \(schema 2, known here up to"):
             open_store()
         after = {key: client.execute_command("DUMP", key) for key in client.keys("*schemas*")}
 

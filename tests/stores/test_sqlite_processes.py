@@ -95,7 +95,7 @@ def test_foreign_writer_is_waited_for(path: Path) -> None:
 
 
 def test_step_sees_what_a_foreign_writer_commits_while_it_waits(path: Path) -> None:
-    """A step has the right to write before it reads: what it has read still holds when it writes."""
+    """A step may write before it reads: what it has read still holds when it writes."""
     store = SQLiteStore(path, timeout_s=5)
     store.settle(entry(5), ALICE)
     shell = sqlite3.connect(path, isolation_level=None)
