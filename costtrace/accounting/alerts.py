@@ -78,7 +78,7 @@ class AlertBook:
         self.sinks = sinks
         self._by_owner: dict[str, tuple[_Watched, ...]] = {}  # replaced whole: read without lock
         self._in_delivery: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def watch(self, terms: BudgetTerms) -> bool:
         """Watch a budget's thresholds from now on; return whether it is a new one."""
@@ -132,7 +132,7 @@ class AlertBook:
 
     def start_over(self) -> None:
         """Go on in a forked child with a lock that no thread of the parent holds."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._in_delivery.clear()
 
     def _tell(self, crossing: Crossing) -> None:

@@ -62,7 +62,7 @@ class Tally:
     """Counts by name. Safe from any thread, and after a fork."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counts: dict[str, int] = {}
         survive_forks(self)
 
@@ -89,7 +89,7 @@ class Tally:
 
     def after_fork_in_child(self) -> None:
         """Go on with a lock that no thread of the parent holds."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 FAULTS = Tally()
@@ -100,7 +100,7 @@ class Overruns:
     """Calls that cost more than was reserved for them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._seen: set[tuple[str, str]] = set()
         self.calls = 0
         self.total_pico: Picodollars = 0
@@ -124,4 +124,4 @@ class Overruns:
 
     def renew_lock(self) -> None:
         """Go on in a forked child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()

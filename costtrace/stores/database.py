@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 import uuid
 import weakref
@@ -23,6 +24,7 @@ from costtrace.stores.filelock import FileLock, Presence
 from costtrace.stores.forks import survive_forks
 from costtrace.stores.mounts import network_file_system
 from costtrace.stores.names import Names
+from costtrace.stores.reentry import AMID_A_STEP
 from costtrace.stores.schema import APPLICATION_ID, EARLIEST_SQLITE, MIGRATIONS
 from costtrace.stores.steps import READ_META
 
@@ -77,6 +79,7 @@ class Database:
         self._allow_network = allow_network
         self._write_lock, self._read_lock = Lock(), Lock()
         self._locked_for_fork: list[Lock] = []
+        self._taken_by: dict[Lock, int] = {}
         self._open = _Connections(path)
         self.names = Names()
         """Of the transactions that keep them."""
@@ -203,6 +206,7 @@ class Database:
     def after_fork_in_child(self) -> None:
         """Start with locks and connections of our own; the parent's stay open, unused."""
         self._locked_for_fork.clear()
+        self._taken_by.clear()
         self._write_lock, self._read_lock = Lock(), Lock()
         self._open.abandon()
         self._open.file_lock.forget()
@@ -241,12 +245,16 @@ class Database:
     def _bounded(self, lock: Lock, deadline: float) -> Iterator[None]:
         is_locked = False
         try:
+            if self._taken_by.get(lock) == threading.get_ident():  # a signal's handler
+                raise BudgetStoreError(f"{self.path}: {AMID_A_STEP}")
             is_locked = lock.acquire(timeout=max(deadline - time.monotonic(), 0))
             if not is_locked:
                 raise self._busy("another thread")
+            self._taken_by[lock] = threading.get_ident()
             yield
         finally:
             if is_locked:
+                self._taken_by.pop(lock, None)
                 lock.release()
 
     def _busy(self, who: str) -> BudgetStoreError:

@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 from costtrace.stores.forks import survive_forks
+from costtrace.stores.reentry import AMID_A_STEP
 
 _PROBE_PAUSE_S, _LONGEST_PROBE_PAUSE_S = 0.05, 1.0
 _HUNG_PROBE_S, _MOST_PROBES = 5.0, 4
@@ -125,6 +126,7 @@ class Lane(Generic[S]):
 
     def _start_over(self) -> None:
         self._crew: _Crew[S] = _Crew()
+        self._waiting: set[int] = set()
         self._free = threading.BoundedSemaphore(self._most)
         self._silence = _Silence(self._new_seat)
         self._close_at_exit = weakref.finalize(self, _Crew.close, self._crew)
@@ -138,6 +140,16 @@ class Lane(Generic[S]):
             self.after_fork_in_child()
         deadline = time.monotonic() + timeout_s
         self._silence.check()
+        me = threading.get_ident()
+        if me in self._waiting:  # a signal's handler: it would wait for itself
+            raise Unanswered(AMID_A_STEP)
+        self._waiting.add(me)
+        try:
+            return self._run(work, timeout_s, deadline)
+        finally:
+            self._waiting.discard(me)
+
+    def _run(self, work: Callable[[S], T], timeout_s: float, deadline: float) -> T:
         if not self._free.acquire(timeout=timeout_s):
             raise Unanswered("other threads were waiting for the server all the time")
         try:

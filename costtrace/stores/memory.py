@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from threading import Lock
+from threading import RLock
 
 from costtrace.entry import CostEntry, Total
 from costtrace.stores.base import (
@@ -77,7 +77,7 @@ class MemoryStore(MemoryMoves):
             raise ValueError(f"keep must be None or a positive int of entries, not {keep!r}")
         super().__init__()
         self._keep = keep
-        self._lock = Lock()
+        self._lock = RLock()
         self._books = Books()
         self._latches = Latches()
         self._budgets: dict[tuple[str | None, str | None], BudgetRecord] = {}
@@ -285,7 +285,7 @@ class MemoryStore(MemoryMoves):
 
     def after_fork_in_child(self) -> None:
         """Go on with a lock that no thread of the parent waits for."""
-        self._lock = Lock()
+        self._lock = RLock()
 
     def _is_held(self, hold: Hold, timestamp_us: int, charge: Charge) -> bool:
         """Return whether this very hold stands; raises if the id stands for another call."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from threading import Lock
+from threading import RLock
 
+from costtrace.exceptions import BudgetStoreError
 from costtrace.stores.base import EVERYTHING, Hold, Query
 from costtrace.stores.books import Books
 from costtrace.stores.columns import LAPSED
 from costtrace.stores.grouping import check_query, matches, times_us
 from costtrace.stores.latches import Latches
 from costtrace.stores.moving import Charged, GoneCharge, GonePart, GoneTotal, Latched, Origin
+from costtrace.stores.reentry import AMID_A_STEP, is_taken_twice
 
 _CHUNK = 256  # entries that are read under the lock at a time
 
@@ -20,7 +22,7 @@ _CHUNK = 256  # entries that are read under the lock at a time
 class MemoryMoves:
     """What makes a `MemoryStore` movable."""
 
-    _lock: Lock
+    _lock: RLock
     _latches: Latches
     _now_us: Callable[[], int]
     _books: Books
@@ -30,9 +32,14 @@ class MemoryMoves:
         self._taken: dict[str, str] = {}
 
     def _sound_books(self) -> Books:
-        """Return the books; a step that a signal broke off is made good first."""
+        """Return the books; a step that a signal broke off is made good first.
+
+        One that only waits for the handler of a signal is not: it will go on by itself.
+        """
         books = self._books
         if books.is_half_done:
+            if is_taken_twice(self._lock):
+                raise BudgetStoreError(AMID_A_STEP)
             books.mend()
         return books
 

@@ -1,20 +1,20 @@
-"""Processes that work on one ledger on a server: `python server_workers.py WORK KIND ADDRESS ...`.
+"""Processes that work on one ledger of any home: `python server_workers.py WORK KIND ADDRESS ...`.
 
-KIND is `postgres` with a connection string, or `redis` with a port.
+KIND is `postgres` with a connection string, `redis` with a port, or `full` or `normal` with a
+SQLite file.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import time
+from datetime import datetime, timezone
+from typing import Any, Literal, cast
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+from workers import Crew, do, wait_for_go
+
+crew = Crew(__file__)
 OWNERS = [f"user:{n}" for n in range(6)]
 
 
@@ -26,66 +26,16 @@ def opened(kind: str, address: str, timeout_s: float = 30) -> Any:
         from costtrace.stores import DBAPIStore
 
         return DBAPIStore(lambda: psycopg.connect(address), timeout_s=timeout_s)
+    if kind != "redis":
+        from costtrace.stores import SQLiteStore
+
+        synchronous = cast(Literal["FULL", "NORMAL"], kind.upper())
+        return SQLiteStore(address, synchronous=synchronous, timeout_s=timeout_s)
     import redis
 
     from costtrace.stores import RedisStore
 
     return RedisStore(redis.Redis(host="127.0.0.1", port=int(address)), timeout_s=timeout_s)
-
-
-class Worker:
-    """A started process. It waits for `go` once it has opened the store."""
-
-    def __init__(self, name: str, *arguments: object) -> None:
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"}
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, name, *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-
-    def wait(self) -> None:
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
-
-    def go(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def kill(self) -> list[str]:
-        """Kill it as hard as there is, and return what it had said in whole lines."""
-        self.process.kill()
-        said, _ = self.process.communicate()
-        return said.splitlines() if said.endswith("\n") else said.splitlines()[:-1]
-
-    def finish(self, timeout_s: float = 120) -> list[str]:
-        """Wait for its end and return what it said."""
-        said, _ = self.process.communicate(timeout=timeout_s)
-        assert self.process.returncode == 0
-        return said.splitlines()
-
-
-def started(name: str, count: int, *arguments: object) -> list[Worker]:
-    """Start several of a kind, and let them go together."""
-    workers = [Worker(name, *arguments) for _ in range(count)]
-    for worker in workers:
-        worker.wait()
-    for worker in workers:
-        worker.go()
-    return workers
-
-
-def run_all(name: str, count: int, *arguments: object) -> list[list[str]]:
-    """Run several of a kind at once and return what each said."""
-    return [worker.finish() for worker in started(name, count, *arguments)]
-
-
-def wait_for_go() -> None:
-    print("ready", flush=True)
-    sys.stdin.readline()
 
 
 def race(kind: str, address: str, rounds: str, tries: str) -> None:
@@ -125,6 +75,7 @@ def naive_race(kind: str, address: str, rounds: str, tries: str) -> None:
         owner, admitted = f"user:race-{number}", 0
         for attempt in range(int(tries)):
             if store.balance(owner, ALWAYS).spent_pico + 7 <= 1000:
+                time.sleep(0.001)
                 call = entry(7, call_id=f"{os.getpid()}-{number}-{attempt}")
                 store.settle(call, ("ledger", owner))
                 admitted += 1
@@ -190,6 +141,7 @@ def persist(kind: str, address: str, calls: str) -> None:
     from costtrace.exceptions import BudgetStoreError, StoreResetError
 
     store = opened(kind, address, timeout_s=0.5)
+    give_up_s = time.monotonic() + 90
     wait_for_go()
     for number in range(int(calls)):
         call = entry(1, call_id=f"{os.getpid()}-{number}")
@@ -203,6 +155,8 @@ def persist(kind: str, address: str, calls: str) -> None:
                 except StoreResetError:
                     raise
                 except BudgetStoreError:
+                    if time.monotonic() > give_up_s:
+                        raise
                     continue
                 break
         print(call.call_id, flush=True)
@@ -243,9 +197,70 @@ def fork(kind: str, address: str, children: str, calls: str) -> None:
     print(*statuses)
 
 
-WORK: dict[str, Callable[..., None]] = {
-    work.__name__: work for work in (race, naive_race, nested, write, persist, fork)
-}
+def replay(kind: str, address: str, calls: str, times: str) -> None:
+    """Ask for the same holds again and again, in an order of its own, and for others by name."""
+    from store_calls import ALICE, entry, hold, limit
+
+    from costtrace.exceptions import CallConflictError
+
+    store = opened(kind, address)
+    chance = random.Random(os.getpid())
+    wait_for_go()
+    wanted = [entry(7, call_id=f"call-{number}") for number in range(int(calls))] * int(times)
+    chance.shuffle(wanted)
+    refused = 0
+    for call in wanted:
+        refused += store.reserve(hold(call, limit(10**9))) is not None
+        for other in (entry(8, call_id=call.call_id), entry(7, call_id=call.call_id)):
+            try:
+                owners = ALICE if other.cost_usd != call.cost_usd else ("ledger", "user:bob")
+                store.reserve(hold(other, limit(10**9), owners=owners))
+            except CallConflictError:
+                continue
+            print("held another one")
+    print("refused", refused)
+    store.close()
+
+
+def keep_holding(kind: str, address: str) -> None:
+    """Settle a call, hold another, and never come back to it."""
+    from store_calls import ALICE, entry, hold, limit
+
+    store = opened(kind, address)
+    wait_for_go()
+    done, open_ = (entry(7, call_id=f"{os.getpid()}-{what}") for what in ("done", "open"))
+    for call in (done, open_):
+        assert store.reserve(hold(call, limit(10**9))) is None
+    store.settle(done, ALICE)
+    print(open_.call_id, flush=True)
+    time.sleep(600)
+
+
+def prune_and_write(kind: str, address: str, before_s: str, calls: str) -> None:
+    """Let old entries go, a batch at a time, and enter new ones in between."""
+    from store_calls import ALICE, entry
+
+    store = opened(kind, address)
+    before = datetime.fromtimestamp(int(before_s), timezone.utc)
+    wait_for_go()
+    gone = 0
+    for number in range(int(calls)):
+        gone += store.prune(before, at_most=50)
+        store.settle(entry(1, call_id=f"{os.getpid()}-{number}"), ALICE)
+    print(gone)
+
+
+WORK = (
+    race,
+    naive_race,
+    nested,
+    write,
+    persist,
+    fork,
+    replay,
+    keep_holding,
+    prune_and_write,
+)
 
 if __name__ == "__main__":
-    WORK[sys.argv[1]](*sys.argv[2:])
+    do({work.__name__: work for work in WORK})

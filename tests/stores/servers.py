@@ -105,6 +105,7 @@ class Server:
     def kill(self) -> None:
         """End it without any notice."""
         if self.process is not None:
+            os.kill(self.process.pid, signal.SIGSTOP)  # a child that is born now would survive
             self.signal(signal.SIGKILL)
             self.process.wait()
             self.process = None

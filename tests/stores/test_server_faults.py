@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from server_workers import opened, started
+from server_workers import crew, opened
 from servers import (
     PostgresServer,
     RedisServer,
@@ -246,7 +246,7 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
 def test_server_killed_in_mid_traffic(own_server: Any) -> None:
     """Killed and started again while four processes write: every call is there once."""
     opened(*address(own_server)).close()
-    workers = started("persist", 4, *address(own_server), 150)
+    workers = crew.started("persist", 4, *address(own_server), 150)
     for _ in range(2):
         time.sleep(0.15)
         own_server.kill()

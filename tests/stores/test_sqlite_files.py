@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from store_calls import ALICE, entry, hold, limit
 from store_interrupts import interrupted_at
-from store_workers import ROOT
+from workers import ROOT
 
 from costtrace.entry import CostEntry
 from costtrace.exceptions import BudgetStoreError

@@ -1,4 +1,4 @@
-"""Many processes on one server: no limit passed, nothing lost, nobody waiting in a circle."""
+"""Many processes on one ledger: no limit passed, nothing lost, nobody waiting in a circle."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ import random
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from server_workers import OWNERS, Worker, opened, run_all, started
+from server_workers import OWNERS, crew, opened
 from servers import check_postgres, check_redis, started_postgres, started_redis
-from store_calls import Clock
+from store_calls import ALICE, NOON, Clock, entry
 
 from costtrace.stores.base import ALWAYS, Balance
 
+HOMES = ("normal", "postgres", "redis")
 KILLS = int(os.environ.get("COSTTRACE_TEST_KILLS", "10"))
 ROUNDS = 5
 
 
 @dataclass
 class Home:
-    """A server with an empty ledger."""
+    """A server or a file with an empty ledger."""
 
     kind: str
     address: str
@@ -37,10 +41,12 @@ class Home:
         return store
 
 
-@pytest.fixture(params=["postgres", "redis"])
-def home(request: pytest.FixtureRequest) -> Home:
-    """Each server in turn."""
-    if request.param == "postgres":
+@pytest.fixture(params=HOMES)
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
+    """Each home in turn."""
+    if request.param in ("full", "normal"):
+        made = Home(request.param, str(tmp_path / "ledger.db"))
+    elif request.param == "postgres":
         check_postgres()
         started_postgres().empty("costtrace")
         made = Home("postgres", started_postgres().dsn)
@@ -64,7 +70,7 @@ def admitted_by_round(said: list[list[str]]) -> list[int]:
 
 def test_race_admits_exactly_what_fits(home: Home) -> None:
     """Eight processes try 60 times each to take 7 of 1000: 142 times it fits, in each round."""
-    said = run_all("race", 8, home.kind, home.address, ROUNDS, 60)
+    said = crew.run_all("race", 8, home.kind, home.address, ROUNDS, 60)
 
     assert admitted_by_round(said) == [142] * ROUNDS
     store = home.checked()
@@ -75,7 +81,7 @@ def test_race_admits_exactly_what_fits(home: Home) -> None:
 
 def test_race_can_be_seen(home: Home) -> None:
     """The same without a reservation spends too much: the race above is one."""
-    said = run_all("naive_race", 8, home.kind, home.address, ROUNDS, 60)
+    said = crew.run_all("naive_race", 8, home.kind, home.address, ROUNDS, 60)
 
     assert sum(admitted_by_round(said)) > 142 * ROUNDS
 
@@ -88,7 +94,7 @@ def test_nested_budgets_never_wait_in_a_circle(home: Home) -> None:
 
     said = [
         line.split()
-        for lines in run_all("nested", 8, home.kind, home.address, 80)
+        for lines in crew.run_all("nested", 8, home.kind, home.address, 80)
         for line in lines
     ]
 
@@ -112,16 +118,18 @@ def test_nested_budgets_never_wait_in_a_circle(home: Home) -> None:
         assert started_postgres().execute(deadlocks) == before
 
 
+@pytest.mark.parametrize("home", ["full", *HOMES], indirect=True)
 def test_killed_writers_lose_nothing(home: Home) -> None:
     """What was acknowledged before kill -9 is there, once, and what was held lapses."""
     settled: set[str] = set()
     held: set[str] = set()
     for _ in range(KILLS // 2 or 1):
-        workers = started("write", 2, home.kind, home.address)
+        workers = crew.started("write", 2, home.kind, home.address)
         time.sleep(random.uniform(0.05, 0.2))
         for line in (line for worker in workers for line in worker.kill()):
             state, call_id = line.split(" ")
             (settled if state == "settled" else held).add(call_id)
+        home.checked().close()
 
     store, clock = home.checked(), Clock()
     entered = [call.call_id for call in store.entries()]
@@ -139,7 +147,7 @@ def test_killed_writers_lose_nothing(home: Home) -> None:
 
 def test_forked_children_have_connections_of_their_own(home: Home) -> None:
     """Forks in the middle of a step: nobody hangs, nothing is lost or counted twice."""
-    (lines,) = run_all("fork", 1, home.kind, home.address, 6, 10)
+    (lines,) = crew.run_all("fork", 1, home.kind, home.address, 6, 10)
 
     assert lines == ["0 0 0 0 0 0"]
     store = home.checked()
@@ -155,17 +163,70 @@ def test_store_opened_by_many_at_once_is_made_once(home: Home) -> None:
     """Eight processes find nothing there and each of them makes the ledger: it becomes one."""
     if home.kind == "postgres":
         started_postgres().drop("costtrace")
+    elif home.kind != "redis":
+        for file in Path(home.address).parent.iterdir():
+            file.unlink()
     else:
         with started_redis().client() as client:
             client.flushall()
-    workers = [Worker("race", home.kind, home.address, 1, 5) for _ in range(8)]
-    for worker in workers:
-        worker.wait()
-    for worker in workers:
-        worker.go()
-    for worker in workers:
-        worker.finish()
+    crew.run_all("race", 8, home.kind, home.address, 1, 5)
 
     store = home.checked()
     assert store.sums().calls == 40
     store.close()
+
+
+def test_calls_in_flight_when_killed_are_charged_and_no_others(home: Home) -> None:
+    """Their holds stand until their leases have run out; then exactly those are provisional."""
+    clock, in_flight = Clock(), []
+    for _ in range(max(KILLS // 5, 1)):
+        for worker in crew.started("keep_holding", 2, home.kind, home.address):
+            assert worker.process.stdout is not None
+            in_flight.append(worker.process.stdout.readline().strip())
+            worker.kill()
+
+    store = home.checked()
+    balance = store.balance("user:alice", ALWAYS)
+    assert (balance.spent_calls, balance.reserved_calls) == (len(in_flight), len(in_flight))
+    assert store.provisional() == []
+    clock.now_us = time.time_ns() // 1000 + 61_000_000
+    store.use_clock(clock)
+    assert store.lapse() == len(in_flight)
+    assert sorted(call.call_id for call in store.provisional()) == sorted(in_flight)
+    balance = store.balance("user:alice", ALWAYS)
+    assert (balance.spent_pico, balance.reserved_pico) == (2 * 7 * len(in_flight), 0)
+    store.close()
+
+
+def test_replays_from_many_processes_are_one_call(home: Home) -> None:
+    """Each hold is asked for forty times and stands once; another one of its name is refused."""
+    said = crew.run_all("replay", 4, home.kind, home.address, 20, 10)
+
+    store = home.checked()
+    assert said == [["refused 0"]] * 4
+    assert store.balance("user:alice", ALWAYS) == Balance(0, 140, 0, 300, 0, 20)
+    for _ in range(2):
+        for number in range(20):
+            store.settle(entry(7, call_id=f"call-{number}"), ALICE)
+    assert store.balance("user:alice", ALWAYS) == Balance(140, 0, 300, 0, 20, 0)
+    assert store.balance("user:bob", ALWAYS) == Balance()
+    assert store.sums().calls == 20
+    store.close()
+
+
+def test_processes_let_old_entries_go_together(home: Home) -> None:
+    """Each entry goes once, whoever takes it, while others are entered."""
+    store = home.store()
+    for number in range(400):
+        at = NOON - timedelta(days=300, minutes=number)
+        store.settle(entry(3, timestamp=at, call_id=f"old-{number}"), ALICE)
+    before = int((NOON - timedelta(days=200)).timestamp())
+
+    said = crew.run_all("prune_and_write", 4, home.kind, home.address, before, 12)
+
+    assert sum(int(gone) for (gone,) in said) == 400
+    assert store.sums().cost_usd == Decimal(400 * 3 + 48).scaleb(-12)
+    assert store.balance("user:alice", ALWAYS).spent_pico == 400 * 3 + 48
+    assert len(list(store.entries())) == 48
+    store.close()
+    home.checked().close()
