@@ -57,6 +57,13 @@ class File:
         yield
         aside.rename(self.path)
 
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Another file is in its place."""
+        with self.down():
+            self.path.write_bytes(self.path.with_name("aside").read_bytes())
+            yield
+
 
 class Served:
     """A ledger on a server of its own, which keeps what it acknowledged."""
@@ -78,6 +85,23 @@ class Served:
         self.server.kill()
         yield
         self.server.start()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """A full memory, or a server that may only be read."""
+        self._refuse(True)
+        yield
+        self._refuse(False)
+
+    def _refuse(self, is_on: bool) -> None:
+        if self.kind == "redis":
+            with self.server.client() as client:
+                client.config_set("maxmemory", int(is_on))
+        else:
+            self.server.execute(
+                f"ALTER SYSTEM SET default_transaction_read_only = {'on' if is_on else 'off'}",
+                "SELECT pg_reload_conf()",
+            )
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +205,7 @@ def assert_complete(ledger: CostLedger, answers: list[str]) -> None:
     assert {entry.grade for entry in entries} == {"reported"}
 
 
-@pytest.mark.parametrize("fault", ["hung", "down"])
+@pytest.mark.parametrize("fault", ["hung", "down", "refusing"])
 def test_no_call_fails_and_no_entry_is_missing(
     place: Any, fault: str, ledger: CostLedger, provider: LoopbackProvider
 ):
@@ -205,7 +229,7 @@ def test_no_call_fails_and_no_entry_is_missing(
         assert (b.spent_usd, b.reserved_usd) == (ledger.spent(f"user-{n}"), 0)
 
 
-@pytest.mark.parametrize("fault", ["hung", "down"])
+@pytest.mark.parametrize("fault", ["hung", "down", "refusing"])
 def test_a_hard_limit_refuses_in_time_and_then_at_once(
     place: Any, fault: str, ledger: CostLedger, provider: LoopbackProvider
 ):
