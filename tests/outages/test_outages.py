@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import threading
@@ -149,8 +150,8 @@ def writes_all(ledger: CostLedger) -> bool:
     return False
 
 
-def chat(client: Any) -> Any:
-    return client.chat.completions.create(model="gpt-4o-mini", messages=ASK, max_tokens=20)
+def chat(client: Any, **more: Any) -> Any:
+    return client.chat.completions.create(model="gpt-4o-mini", messages=ASK, max_tokens=20, **more)
 
 
 class Traffic:
@@ -279,6 +280,40 @@ def test_no_call_waits_longer_than_the_deadline(
             assert time.monotonic() - before < TIMEOUT_S + usual_s + SLACK_S / 2
 
 
+def test_no_loop_waits_for_a_store(place: Any, provider: LoopbackProvider):
+    """Tasks under a hung store, streamed or not: the event loop goes on with other things."""
+    with CostLedger(store=opened(place.kind, place.address, 1.0)) as ledger:
+        b = budget("alice", 100, on_store_error="allow", ledger=ledger)
+        gaps: list[float] = []
+
+        async def tick() -> None:
+            while True:
+                before = time.monotonic()
+                await asyncio.sleep(0.01)
+                gaps.append(time.monotonic() - before)
+
+        async def streamed(client: Any) -> None:
+            options = {"stream": True, "stream_options": {"include_usage": True}}
+            async for _ in await chat(client, **options):
+                pass
+
+        async def main() -> None:
+            async with provider.async_openai(max_retries=0) as client, b:
+                await chat(client)
+                ticking = asyncio.ensure_future(tick())
+                with place.hung():
+                    await asyncio.gather(
+                        *(chat(client) for _ in range(5)), *(streamed(client) for _ in range(5))
+                    )
+                ticking.cancel()
+
+        asyncio.run(main())
+        assert max(gaps) < 0.7
+        wait_until(lambda: writes_all(ledger))
+        assert len(ledger.entries) == 11
+        assert {entry.grade for entry in ledger.entries} == {"reported"}
+
+
 @pytest.mark.parametrize("fault", ["hung", "down"])
 def test_killed_while_the_store_is_away_the_next_process_enters_it(place: Any, fault: str):
     """kill -9, the store comes back, another process opens the ledger: all is there, once."""
@@ -377,6 +412,28 @@ def test_a_flushed_server_admits_nothing_against_a_fresh_zero(
         assert other.store.reseed() == 0  # type: ignore[attr-defined]
         assert other.total_cost == ledger.total_cost
     other.close()
+
+
+def test_the_ledgers_own_limit_may_be_told_to_let_pass(place: Any, provider: LoopbackProvider):
+    """`CostLedger(on_store_error="allow")`, where its hard limit refuses by default."""
+    client = provider.openai(max_retries=0)
+    for on_store_error in (None, "refuse", "allow"):
+        with CostLedger(
+            100,
+            store=opened(place.kind, place.address, TIMEOUT_S),
+            on_exceed="raise",
+            on_store_error=on_store_error,
+        ) as ledger:
+            with budget("alice", ledger=ledger), place.down():
+                if on_store_error == "allow":
+                    chat(client)
+                else:
+                    with pytest.raises(BudgetStoreError):
+                        chat(client)
+            wait_until(lambda: writes_all(ledger))
+            assert len(ledger.entries) == (on_store_error == "allow")
+    with pytest.raises(ValueError, match="on_store_error"):
+        CostLedger(on_store_error="hope")  # type: ignore[arg-type]
 
 
 def test_forgotten_scripts_are_noticed_by_nobody(redis_place: Any, provider: LoopbackProvider):
