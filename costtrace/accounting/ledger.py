@@ -29,6 +29,7 @@ from costtrace.accounting.retention import checked_days
 from costtrace.accounting.terms import (
     BudgetTerms,
     OnAlert,
+    OnStoreError,
     Severity,
     callback,
     checked_id,
@@ -55,7 +56,8 @@ class CostLedger(Keeping):
     """Every call, priced and attributed, in memory or in a store that outlives the process.
 
     `budget_usd` limits all calls together; with `on_exceed="alert"` (the default) it only warns,
-    with `"raise"` a call that may pass it is refused. `path` names a SQLite file, `store` any
+    with `"raise"` a call that may pass it is refused, and so is one that cannot be held to it since
+    the store is away, unless `on_store_error="allow"`. `path` names a SQLite file, `store` any
     other store; without either the ledger lives in memory. What the store cannot take for a while
     waits in a file, and is written when it is back, by this process or the next one: in the folder
     `spool`, by default beside the SQLite file or among the state files of this user; with False in
@@ -80,18 +82,23 @@ class CostLedger(Keeping):
         on_alert: OnAlert | None = None,
         on_exceed: Severity = "alert",
         clock: Callable[[], datetime] | None = None,
+        on_store_error: OnStoreError | None = None,
         keep_days: int | None = None,
         spool: str | os.PathLike[str] | Literal[False] | None = None,
     ) -> None:
         one_of("on_exceed", on_exceed, ("alert", "raise", "fit", "warn"))
         days = checked_days(keep_days)
+        refuses = on_exceed in ("raise", "fit")
+        on_store_error = on_store_error or ("refuse" if refuses else "allow")
+        one_of("on_store_error", on_store_error, ("refuse", "allow"))
         own = BudgetTerms(
             user_id=None,
             limit_pico=None if budget_usd is None else to_pico(budget_usd, "budget_usd"),
             window=Window.of(None),
             alert_at=shares(alert_at),
             on_exceed=on_exceed,
-            on_unknown_model="refuse" if on_exceed in ("raise", "fit") else "allow",
+            on_unknown_model="refuse" if refuses else "allow",
+            on_store_error=on_store_error,
         )
         self._now = checked_clock(clock)
         self._unpriced_models: set[str] = set()

@@ -427,5 +427,5 @@ class Postings:
     def _failed(self, what: str, error: Exception) -> None:
         if isinstance(error, NotAsked):
             return
-        if self._failures.add(what) == 1:
-            log.error("the store failed to %s: %s: %s", what, type(error).__name__, error)
+        if self._failures.add(what) == 1:  # the text alone: whoever keeps records keeps no ledger
+            log.error("the store failed to %s: %s: %s", what, type(error).__name__, str(error))

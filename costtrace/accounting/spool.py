@@ -12,6 +12,7 @@ import errno
 import fcntl
 import logging
 import os
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -102,6 +103,7 @@ class Spool:
         self._name = name
         self._place = place
         self._files: list[SpoolFile] = []
+        weakref.finalize(self, _close_all, self._files)  # or nobody gets them before we end
         self._number = 0
         self._unknown: set[str] = set()
 
@@ -124,9 +126,7 @@ class Spool:
 
     def let_go(self) -> None:
         """Leave the files to the next process that opens the ledger; in a child, to its parent."""
-        for one in self._files:
-            one.close()
-        self._files = []
+        _close_all(self._files)
 
     def _written(self, line: bytes) -> SpoolFile:
         if self._files:
@@ -187,6 +187,11 @@ class Spool:
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile has it too
             file.close()
+
+
+def _close_all(files: list[SpoolFile]) -> None:
+    while files:
+        files.pop().close()
 
 
 def _is_taken(file: SpoolFile, take: Callable[[Waiting], bool], found: Adoption) -> bool:

@@ -179,7 +179,9 @@ class Store(Protocol):
     """Where money is kept. Safe from any thread; each method is one atomic step.
 
     A method that cannot do its work raises `BudgetStoreError` and has then changed nothing that
-    it knows of; doing it again is safe, since every change is known by its call id.
+    it knows of; doing it again is safe, since every change is known by its call id. One that also
+    has an `identity`, a text that tells its ledger from every other one, gets what it could not
+    take from whichever process opens it next.
     """
 
     is_blocking: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import threading
@@ -57,6 +58,13 @@ class File:
         yield
         aside.rename(self.path)
 
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Another file is in its place."""
+        with self.down():
+            self.path.write_bytes(self.path.with_name("aside").read_bytes())
+            yield
+
 
 class Served:
     """A ledger on a server of its own, which keeps what it acknowledged."""
@@ -78,6 +86,23 @@ class Served:
         self.server.kill()
         yield
         self.server.start()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """A full memory, or a server that may only be read."""
+        self._refuse(True)
+        yield
+        self._refuse(False)
+
+    def _refuse(self, is_on: bool) -> None:
+        if self.kind == "redis":
+            with self.server.client() as client:
+                client.config_set("maxmemory", int(is_on))
+        else:
+            self.server.execute(
+                f"ALTER SYSTEM SET default_transaction_read_only = {'on' if is_on else 'off'}",
+                "SELECT pg_reload_conf()",
+            )
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +150,8 @@ def writes_all(ledger: CostLedger) -> bool:
     return False
 
 
-def chat(client: Any) -> Any:
-    return client.chat.completions.create(model="gpt-4o-mini", messages=ASK, max_tokens=20)
+def chat(client: Any, **more: Any) -> Any:
+    return client.chat.completions.create(model="gpt-4o-mini", messages=ASK, max_tokens=20, **more)
 
 
 class Traffic:
@@ -181,7 +206,7 @@ def assert_complete(ledger: CostLedger, answers: list[str]) -> None:
     assert {entry.grade for entry in entries} == {"reported"}
 
 
-@pytest.mark.parametrize("fault", ["hung", "down"])
+@pytest.mark.parametrize("fault", ["hung", "down", "refusing"])
 def test_no_call_fails_and_no_entry_is_missing(
     place: Any, fault: str, ledger: CostLedger, provider: LoopbackProvider
 ):
@@ -205,7 +230,7 @@ def test_no_call_fails_and_no_entry_is_missing(
         assert (b.spent_usd, b.reserved_usd) == (ledger.spent(f"user-{n}"), 0)
 
 
-@pytest.mark.parametrize("fault", ["hung", "down"])
+@pytest.mark.parametrize("fault", ["hung", "down", "refusing"])
 def test_a_hard_limit_refuses_in_time_and_then_at_once(
     place: Any, fault: str, ledger: CostLedger, provider: LoopbackProvider
 ):
@@ -239,20 +264,52 @@ def test_a_hard_limit_refuses_in_time_and_then_at_once(
     assert (len(ledger.entries), b.reserved_usd) == (2, 0)
 
 
-def test_no_call_waits_longer_than_the_deadline(
-    place: Any, ledger: CostLedger, provider: LoopbackProvider
-):
+def test_no_call_waits_longer_than_the_deadline(place: Any, provider: LoopbackProvider):
     """All that one call asks a hung store for takes one deadline together, not one each."""
     client = provider.openai(max_retries=0)
-    with budget("alice", 1, on_store_error="allow", ledger=ledger):
-        chat(client)
-        before = time.monotonic()
-        chat(client)
-        usual_s = time.monotonic() - before
-        with place.hung():
-            before = time.monotonic()
+    with CostLedger(store=opened(place.kind, place.address, 1.5)) as ledger:
+        with budget("alice", 1, on_store_error="allow", ledger=ledger):
             chat(client)
-            assert time.monotonic() - before < TIMEOUT_S + usual_s + SLACK_S / 2
+            with place.hung():
+                before = time.monotonic()
+                chat(client)
+                took_s = time.monotonic() - before
+        assert 1.5 <= took_s < 1.5 + SLACK_S
+        wait_until(lambda: writes_all(ledger))
+
+
+def test_no_loop_waits_for_a_store(place: Any, provider: LoopbackProvider):
+    """Tasks under a hung store, streamed or not: the event loop goes on with other things."""
+    with CostLedger(store=opened(place.kind, place.address, 1.0)) as ledger:
+        b = budget("alice", 100, on_store_error="allow", ledger=ledger)
+        gaps: list[float] = []
+
+        async def tick() -> None:
+            while True:
+                before = time.monotonic()
+                await asyncio.sleep(0.01)
+                gaps.append(time.monotonic() - before)
+
+        async def streamed(client: Any) -> None:
+            options = {"stream": True, "stream_options": {"include_usage": True}}
+            async for _ in await chat(client, **options):
+                pass
+
+        async def main() -> None:
+            async with provider.async_openai(max_retries=0) as client, b:
+                await chat(client)
+                ticking = asyncio.ensure_future(tick())
+                with place.hung():
+                    await asyncio.gather(
+                        *(chat(client) for _ in range(5)), *(streamed(client) for _ in range(5))
+                    )
+                ticking.cancel()
+
+        asyncio.run(main())
+        assert max(gaps) < 0.7
+        wait_until(lambda: writes_all(ledger))
+        assert len(ledger.entries) == 11
+        assert {entry.grade for entry in ledger.entries} == {"reported"}
 
 
 @pytest.mark.parametrize("fault", ["hung", "down"])
@@ -353,6 +410,28 @@ def test_a_flushed_server_admits_nothing_against_a_fresh_zero(
         assert other.store.reseed() == 0  # type: ignore[attr-defined]
         assert other.total_cost == ledger.total_cost
     other.close()
+
+
+def test_the_ledgers_own_limit_may_be_told_to_let_pass(place: Any, provider: LoopbackProvider):
+    """`CostLedger(on_store_error="allow")`, where its hard limit refuses by default."""
+    client = provider.openai(max_retries=0)
+    for on_store_error in (None, "refuse", "allow"):
+        with CostLedger(
+            100,
+            store=opened(place.kind, place.address, TIMEOUT_S),
+            on_exceed="raise",
+            on_store_error=on_store_error,
+        ) as ledger:
+            with budget("alice", ledger=ledger), place.down():
+                if on_store_error == "allow":
+                    chat(client)
+                else:
+                    with pytest.raises(BudgetStoreError):
+                        chat(client)
+            wait_until(lambda: writes_all(ledger))
+            assert len(ledger.entries) == (on_store_error == "allow")
+    with pytest.raises(ValueError, match="on_store_error"):
+        CostLedger(on_store_error="hope")  # type: ignore[arg-type]
 
 
 def test_forgotten_scripts_are_noticed_by_nobody(redis_place: Any, provider: LoopbackProvider):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import stat
@@ -214,6 +215,18 @@ def test_a_closed_ledger_leaves_what_waits_to_the_next(path: Path):
     with opened(path) as ledger:
         assert call_ids(ledger) == ["a"]
         assert ledger.health().recovered == 1
+
+
+def test_a_ledger_that_nobody_uses_any_more_leaves_it_too(path: Path):
+    """Forgotten, not closed, as by `configure`: the next one in the same process enters it."""
+    ledger = opened(path)
+    with locked(path):
+        record(ledger, "a")
+        del ledger
+        gc.collect()
+    with opened(path) as ledger:
+        assert ledger.flush()
+        assert call_ids(ledger) == ["a"]
 
 
 # dead processes
