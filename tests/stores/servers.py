@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from workers import ending_with_us
 
 START_WITHIN_S = 30.0
 TABLES = (
@@ -47,11 +48,6 @@ def wait_until(is_so: Callable[[], bool], seconds: float = START_WITHIN_S) -> No
     while not is_so():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
-
-
-def _ending_with_us() -> list[str]:
-    """What makes a program end when the tests are killed."""
-    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
 class Server:
@@ -156,7 +152,7 @@ class PostgresServer(Server):
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *_ending_with_us(),
+                    *ending_with_us(),
                     self.programs / "postgres",
                     *("-D", self.data, "-p", str(self.port), "-k", ""),
                     *(part for setting in self.settings for part in ("-c", setting)),
@@ -221,7 +217,7 @@ class RedisServer(Server):
         """Start it and wait until it answers."""
         self.process = subprocess.Popen(
             [
-                *_ending_with_us(),
+                *ending_with_us(),
                 "redis-server",
                 *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
                 *("--dir", self.folder, *self.settings),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -11,6 +12,22 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
+_at_work: list[subprocess.Popen[str]] = []
+
+
+def ending_with_us() -> list[str]:
+    """What makes a program end when the tests are killed."""
+    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+
+
+def kill_what_is_left() -> None:
+    """End the workers of a test that has failed: some would go on for ever."""
+    while _at_work:
+        process = _at_work.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
 
 class Worker:
     """A started process. It waits for `go` once it has opened the ledger."""
@@ -18,12 +35,13 @@ class Worker:
     def __init__(self, script: str, name: str, *arguments: object) -> None:
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"}
         self.process = subprocess.Popen(
-            [sys.executable, script, name, *map(str, arguments)],
+            [*ending_with_us(), sys.executable, script, name, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
         )
+        _at_work.append(self.process)
 
     def wait(self) -> None:
         """Return when it is ready."""
