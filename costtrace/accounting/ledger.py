@@ -53,7 +53,8 @@ class CostLedger(Keeping):
     with `"raise"` a call that may pass it is refused. `path` names a SQLite file, `store` any
     other store; without either the ledger lives in memory. `clock` returns aware UTC datetimes.
     With `keep_days`, entries of calls older than that go, bit by bit, and only what they add to
-    the sums of each day and minute stays: totals and budgets are exact as ever.
+    the sums of each day and minute stays: totals and budgets are exact as ever. A call of before
+    then cannot come in any more, since it may have been counted: `CallConflictError`.
     Safe from any thread; a context manager that closes it.
 
     >>> ledger = CostLedger()
