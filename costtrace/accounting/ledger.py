@@ -63,7 +63,8 @@ class CostLedger(Keeping):
     `spool`, by default beside the SQLite file or among the state files of this user; with False in
     memory alone. `clock` returns aware UTC datetimes.
     With `keep_days`, entries of calls older than that go, bit by bit, and only what they add to
-    the sums of each day and minute stays: totals and budgets are exact as ever.
+    the sums of each day and minute stays: totals and budgets are exact as ever. A call of before
+    then cannot come in any more, since it may have been counted: `CallConflictError`.
     Safe from any thread; a context manager that closes it.
 
     >>> ledger = CostLedger()

@@ -26,7 +26,7 @@ from costtrace.stores.rows import (
     label_of,
 )
 
-_LABEL_BITS = 32
+LABEL_BITS = 32
 _FEW = 16 * BLOCK
 _MOST = 2 * CEILING - 1  # what 64 bits count to
 
@@ -319,7 +319,7 @@ class Books:
         for key in sorted(totals.keys() | self.totals.keys()):
             kept, summed = self.totals.get(key, [0] * 6), totals.get(key, [0] * 6)
             if kept != summed:
-                label = self.labels[key & (2**_LABEL_BITS - 1)]
+                label = self.labels[key & (2**LABEL_BITS - 1)]
                 found.append(f"total of {label}: {kept}, but its entries sum to {summed}")
         return found
 
@@ -345,35 +345,10 @@ class Books:
     def total_rows(self, first_day: int, end_day: int) -> list[tuple[int, Label, Counts]]:
         """Return the totals of these days."""
         return [
-            (day, self.labels[key & (2**_LABEL_BITS - 1)], tuple(counts))
+            (day, self.labels[key & (2**LABEL_BITS - 1)], tuple(counts))
             for key, counts in self.totals.items()
-            if first_day <= (day := key >> _LABEL_BITS) < end_day
+            if first_day <= (day := key >> LABEL_BITS) < end_day
         ]
-
-    def gone_rows(self) -> list[tuple[int, Label, tuple[int, ...]]]:
-        """Return what pruned entries add to the totals."""
-        return [
-            (key >> _LABEL_BITS, self.labels[key & (2**_LABEL_BITS - 1)], tuple(counts))
-            for key, counts in self.gone_totals.items()
-        ]
-
-    def add_gone(
-        self,
-        totals: Iterable[tuple[int, Label, Counts]],
-        charges: Iterable[tuple[str, int, Charge]],
-    ) -> None:
-        """Add sums of entries that were pruned elsewhere."""
-        self.is_half_done = True
-        for day, label, counts in totals:
-            key = day << _LABEL_BITS | self.label_code(label)
-            _add(self.gone_totals.setdefault(key, [0] * 6), counts)
-            _add(self.totals.setdefault(key, [0] * 6), counts)
-        for owner, minute, charge in charges:
-            account = self.account(owner)
-            account.forget(minute * MINUTE_US, charge)
-            account.line.add(minute, *charge)
-            account.kept.clear()
-        self.is_half_done = False
 
     def make_room(self, charge: Charge) -> None:
         """Raise `BudgetStoreError` before any sum could pass what 64 bits count to."""
@@ -409,7 +384,7 @@ class Books:
 
 
 def _total_key(timestamp_us: int, label: int) -> int:
-    return (timestamp_us // DAY_US) << _LABEL_BITS | label
+    return (timestamp_us // DAY_US) << LABEL_BITS | label
 
 
 def _add(sums: list[int], more: Iterable[int]) -> None:

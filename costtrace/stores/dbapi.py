@@ -25,6 +25,7 @@ from costtrace.stores.base import (
     Sums,
     Watch,
 )
+from costtrace.stores.clock import checked_timeout
 from costtrace.stores.dbapi_link import Connector, Rows, Step, schema_lock
 from costtrace.stores.dbapi_moves import DBAPIMoves
 from costtrace.stores.dbapi_payload import (
@@ -44,10 +45,10 @@ from costtrace.stores.rows import (
     check_text,
     conflict,
     facts_of,
-    from_us,
     lease_us,
     refusal,
     to_us,
+    too_old,
 )
 
 _LAPSED_AT_ONCE, _PRUNED_AT_ONCE = 500, 1000
@@ -83,8 +84,7 @@ class DBAPIStore(DBAPIMoves):
         schema: str = "costtrace",
         paramstyle: str | None = None,
     ) -> None:
-        if not 0 < timeout_s < float("inf"):
-            raise ValueError(f"timeout_s must be a positive number of seconds, not {timeout_s!r}")
+        checked_timeout(timeout_s)
         connector = Connector(connect, schema=schema, paramstyle=paramstyle)
         self._schema, self._timeout_s = schema, timeout_s
         self._now_us: Callable[[], int] | None = None
@@ -120,7 +120,7 @@ class DBAPIStore(DBAPIMoves):
         if word == "other":
             raise conflict(call_id, "is held already, with another amount or other owners")
         if word == "old":
-            raise _too_old(call_id, facts.timestamp_us, said[0])
+            raise too_old(call_id, facts.timestamp_us, said[0])
         return None
 
     def settle(
@@ -139,7 +139,7 @@ class DBAPIStore(DBAPIMoves):
         if word == "other":
             raise conflict(entry.call_id, "is settled already, with another cost")
         if word == "old":
-            raise _too_old(entry.call_id, facts.timestamp_us, said[0])
+            raise too_old(entry.call_id, facts.timestamp_us, said[0])
         return crossings(by_digest, said[0]) if said else []
 
     def release(self, call_id: str) -> bool:
@@ -306,11 +306,3 @@ class DBAPIStore(DBAPIMoves):
             if seen is None:
                 return
             first, last = (first, seen - 1) if newest_first else (seen + 1, last)
-
-
-def _too_old(call_id: str, timestamp_us: int, pruned_us: int) -> Exception:
-    return conflict(
-        call_id,
-        f"is of {from_us(timestamp_us)}, but calls from before {from_us(pruned_us)} are no longer "
-        f"kept: it may have been counted already",
-    )

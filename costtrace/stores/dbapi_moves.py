@@ -13,6 +13,7 @@ from costtrace.stores.dbapi_upkeep import ADD_OWNER, FIND_OWNER, LOCK_ALL
 from costtrace.stores.grouping import check_query
 from costtrace.stores.moving import TAKEN, Charged, GoneCharge, GonePart, GoneTotal, Latched, Origin
 from costtrace.stores.payloads import digest_of, owner_digest
+from costtrace.stores.postgres_functions import ADD_TO_MINUTES, ADD_TO_TOTALS
 from costtrace.stores.sql_moves import READ_META, HandingOver
 
 Run = Callable[..., Rows]
@@ -20,23 +21,14 @@ T = TypeVar("T")
 
 NOW = "SELECT now_us()"
 LABEL_OF = "SELECT label_of(CAST(? AS jsonb))"
-ADD_TO_TOTAL = """
+ADD_TO_TOTAL = f"""
     INSERT INTO total (day, label_id, is_gone, slot, entries, calls, prompt_tokens,
         completion_tokens, cost_pico, unpriced_calls) VALUES (?, ?, 1, 0, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (day, label_id, is_gone, slot) DO UPDATE SET
-        entries = total.entries + excluded.entries,
-        calls = total.calls + excluded.calls,
-        prompt_tokens = total.prompt_tokens + excluded.prompt_tokens,
-        completion_tokens = total.completion_tokens + excluded.completion_tokens,
-        cost_pico = total.cost_pico + excluded.cost_pico,
-        unpriced_calls = total.unpriced_calls + excluded.unpriced_calls"""
-ADD_TO_MINUTE = """
+    {ADD_TO_TOTALS}"""
+ADD_TO_MINUTE = f"""
     INSERT INTO minute (owner_id, minute, is_gone, slot, spent_pico, spent_tokens, spent_calls)
         VALUES (?, ?, 1, 0, ?, ?, ?)
-    ON CONFLICT (owner_id, minute, is_gone, slot) DO UPDATE SET
-        spent_pico = minute.spent_pico + excluded.spent_pico,
-        spent_tokens = minute.spent_tokens + excluded.spent_tokens,
-        spent_calls = minute.spent_calls + excluded.spent_calls"""
+    {ADD_TO_MINUTES}"""
 FORGET_BALANCES = "DELETE FROM balance WHERE owner_id = ?"
 ADD_ALERT = """
     INSERT INTO alert VALUES (CAST(? AS uuid), ?, ?, ?, ?, ?, CAST(? AS numeric), ?, now_us(), ?)

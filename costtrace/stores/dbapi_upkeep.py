@@ -10,7 +10,7 @@ from costtrace.stores.base import BudgetRecord, Crossing, Span, Watch, user_owne
 from costtrace.stores.dbapi_link import Rows
 from costtrace.stores.latches import renamed_key
 from costtrace.stores.payloads import digest_of, owner_digest
-from costtrace.stores.postgres_functions import ALL_LOCK
+from costtrace.stores.postgres_functions import ADD_TO_MINUTES, ALL_LOCK
 from costtrace.stores.rows import MINUTE_US, Label, label_digest, label_from_row, payers_digest
 
 Run = Callable[..., Rows]
@@ -56,13 +56,10 @@ NAMES_OF = """
 SET_DIGEST = """
     UPDATE payers SET digest = CAST(? AS uuid) WHERE id = ?
     AND NOT EXISTS (SELECT 1 FROM payers WHERE digest = CAST(? AS uuid))"""
-TAKE_GONE_MINUTES = """
+TAKE_GONE_MINUTES = f"""
     INSERT INTO minute SELECT CAST(? AS bigint), minute, is_gone, slot, spent_pico, spent_tokens,
         spent_calls FROM minute WHERE owner_id = ? AND is_gone = 1
-    ON CONFLICT (owner_id, minute, is_gone, slot) DO UPDATE SET
-        spent_pico = minute.spent_pico + excluded.spent_pico,
-        spent_tokens = minute.spent_tokens + excluded.spent_tokens,
-        spent_calls = minute.spent_calls + excluded.spent_calls"""
+    {ADD_TO_MINUTES}"""
 FORGET_OWNER = (
     "DELETE FROM minute WHERE owner_id = ?",
     "DELETE FROM balance WHERE owner_id = ?",

@@ -49,12 +49,12 @@ from costtrace.stores.rows import (
     balance_of,
     conflict,
     facts_of,
-    from_us,
     lapsed_grade,
     lease_us,
     refusal,
     terms_of,
     to_us,
+    too_old,
 )
 
 _LAPSED_AT_ONCE = 64  # due holds that one caller's reservation may have to see to
@@ -338,11 +338,7 @@ class MemoryStore(MemoryMoves):
     def _check_age(self, call_id: str, timestamp_us: int) -> None:
         forgotten_us = self._books.forgotten_before_us
         if forgotten_us is not None and timestamp_us < forgotten_us:
-            raise conflict(
-                call_id,
-                f"is of {from_us(timestamp_us)}, but calls from before {from_us(forgotten_us)} "
-                f"are no longer kept: it may have been counted already",
-            )
+            raise too_old(call_id, timestamp_us, forgotten_us)
 
     def _trim(self, keep: int) -> None:
         surplus = len(self._books.entries) - keep

@@ -9,13 +9,15 @@ from threading import RLock
 
 from costtrace.exceptions import BudgetStoreError
 from costtrace.stores.base import EVERYTHING, Hold, Query
-from costtrace.stores.books import Books
+from costtrace.stores.books import LABEL_BITS, Books
 from costtrace.stores.columns import LAPSED
 from costtrace.stores.grouping import check_query, matches, times_us
 from costtrace.stores.latches import Latches
 from costtrace.stores.moving import Charged, GoneCharge, GonePart, GoneTotal, Latched, Origin
 from costtrace.stores.reentry import AMID_A_STEP, is_taken_twice
+from costtrace.stores.rows import MINUTE_US
 
+_LABEL_MASK = 2**LABEL_BITS - 1
 _CHUNK = 256  # entries that are read under the lock at a time
 
 
@@ -101,7 +103,10 @@ class MemoryMoves:
         """Return the sums of pruned entries."""
         with self._lock:
             books = self._sound_books()
-            totals = [GoneTotal(*row) for row in books.gone_rows()]
+            totals = [
+                GoneTotal(key >> LABEL_BITS, books.labels[key & _LABEL_MASK], tuple(counts))
+                for key, counts in books.gone_totals.items()
+            ]
             charges = [
                 GoneCharge(owner, minute, charge)
                 for owner, account in books.accounts.items()
@@ -117,11 +122,23 @@ class MemoryMoves:
             if self._taken.get(source) != before:
                 return False
             books = self._sound_books()
-            books.add_gone(
-                [(total.day, total.label, total.counts) for total in part.totals],
-                [(charge.owner, charge.minute, charge.charge) for charge in part.charges],
-            )
+            books.is_half_done = True
+            _add_gone(books, part)
+            books.is_half_done = False
             if pruned_us is not None:
                 books.forgotten_before_us = max(pruned_us, books.forgotten_before_us or pruned_us)
             self._taken[source] = now
             return True
+
+
+def _add_gone(books: Books, part: GonePart) -> None:
+    for total in part.totals:
+        key = total.day << LABEL_BITS | books.label_code(total.label)
+        for sums in (books.gone_totals, books.totals):
+            known = sums.get(key, [0] * len(total.counts))
+            sums[key] = [a + b for a, b in zip(known, total.counts, strict=True)]
+    for gone in part.charges:
+        account = books.account(gone.owner)
+        account.forget(gone.minute * MINUTE_US, gone.charge)
+        account.line.add(gone.minute, *gone.charge)
+        account.kept.clear()

@@ -22,6 +22,17 @@ ALL_LOCK, CALL_LOCK, OWNER_LOCK = 0x43540000, 0x43540001, 0x43540002
 """The first of two numbers of each advisory lock; the second says which schema, call or owner."""
 _LABEL_COLUMNS = ", ".join(Label._fields)
 _LABEL_VALUES = ", ".join(f"l.{name}" for name in Label._fields)
+ADD_TO_TOTALS = """ON CONFLICT (day, label_id, is_gone, slot) DO UPDATE SET
+      entries = total.entries + excluded.entries,
+      calls = total.calls + excluded.calls,
+      prompt_tokens = total.prompt_tokens + excluded.prompt_tokens,
+      completion_tokens = total.completion_tokens + excluded.completion_tokens,
+      cost_pico = total.cost_pico + excluded.cost_pico,
+      unpriced_calls = total.unpriced_calls + excluded.unpriced_calls"""
+ADD_TO_MINUTES = """ON CONFLICT (owner_id, minute, is_gone, slot) DO UPDATE SET
+      spent_pico = minute.spent_pico + excluded.spent_pico,
+      spent_tokens = minute.spent_tokens + excluded.spent_tokens,
+      spent_calls = minute.spent_calls + excluded.spent_calls"""
 SLOT = f"mod(pg_backend_pid(), {SLOTS})"
 
 
@@ -253,10 +264,7 @@ MOVE = function(
     INSERT INTO minute (owner_id, minute, is_gone, slot, spent_pico, spent_tokens, spent_calls)
       SELECT id, p_at / {MINUTE_US}, 0, {SLOT}, p_pico, p_tokens, p_calls
         FROM unnest(p_payers) AS id ORDER BY id
-      ON CONFLICT (owner_id, minute, is_gone, slot) DO UPDATE SET
-        spent_pico = minute.spent_pico + excluded.spent_pico,
-        spent_tokens = minute.spent_tokens + excluded.spent_tokens,
-        spent_calls = minute.spent_calls + excluded.spent_calls;
+      {ADD_TO_MINUTES};
   END IF;""",
 )
 
@@ -270,13 +278,7 @@ ADD_TOTAL = function(
       p_sign * CAST(c.adjusts IS NULL AS integer), p_sign * c.input_tokens,
       p_sign * c.output_tokens, p_sign * coalesce(c.cost_pico, 0),
       p_sign * CAST(c.adjusts IS NULL AND c.cost_pico IS NULL AS integer))
-    ON CONFLICT (day, label_id, is_gone, slot) DO UPDATE SET
-      entries = total.entries + excluded.entries,
-      calls = total.calls + excluded.calls,
-      prompt_tokens = total.prompt_tokens + excluded.prompt_tokens,
-      completion_tokens = total.completion_tokens + excluded.completion_tokens,
-      cost_pico = total.cost_pico + excluded.cost_pico,
-      unpriced_calls = total.unpriced_calls + excluded.unpriced_calls;""",
+    {ADD_TO_TOTALS};""",
 )
 
 FUNCTIONS = (

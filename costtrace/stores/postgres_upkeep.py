@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from costtrace.stores.calls import CALL_COLUMNS
-from costtrace.stores.postgres_functions import ALL_LOCK, OWNER_LOCK, SLOT, function
+from costtrace.stores.postgres_functions import (
+    ADD_TO_MINUTES,
+    ADD_TO_TOTALS,
+    ALL_LOCK,
+    OWNER_LOCK,
+    SLOT,
+    function,
+)
 from costtrace.stores.postgres_steps import BEGIN
 from costtrace.stores.rows import DAY_US, MINUTE_US
 
@@ -69,10 +76,7 @@ LAPSE = function(
         sum(d.input_tokens + d.output_tokens), count(*) FILTER (WHERE d.adjusts IS NULL)
       FROM unnest(due) AS d JOIN payer ON payer.payers_id = d.payers_id
       GROUP BY 1, 2 ORDER BY 1, 2
-    ON CONFLICT (owner_id, minute, is_gone, slot) DO UPDATE SET
-      spent_pico = minute.spent_pico + excluded.spent_pico,
-      spent_tokens = minute.spent_tokens + excluded.spent_tokens,
-      spent_calls = minute.spent_calls + excluded.spent_calls;
+    {ADD_TO_MINUTES};
   INSERT INTO total (day, label_id, is_gone, slot, entries, calls, prompt_tokens,
       completion_tokens, cost_pico, unpriced_calls)
     SELECT d.timestamp_us / {DAY_US}, label_id, 0, {SLOT}, count(*),
@@ -80,13 +84,7 @@ LAPSE = function(
         sum(coalesce(cost_pico, 0)),
         count(*) FILTER (WHERE adjusts IS NULL AND cost_pico IS NULL)
       FROM unnest(due) AS d GROUP BY 1, 2 ORDER BY 1, 2
-    ON CONFLICT (day, label_id, is_gone, slot) DO UPDATE SET
-      entries = total.entries + excluded.entries,
-      calls = total.calls + excluded.calls,
-      prompt_tokens = total.prompt_tokens + excluded.prompt_tokens,
-      completion_tokens = total.completion_tokens + excluded.completion_tokens,
-      cost_pico = total.cost_pico + excluded.cost_pico,
-      unpriced_calls = total.unpriced_calls + excluded.unpriced_calls;
+    {ADD_TO_TOTALS};
   RETURN jsonb_build_array(cardinality(due), now_us());""",
 )
 
@@ -132,10 +130,7 @@ PRUNE = function(
         sum((2 * is_gone - 1) * CAST(g.adjusts IS NULL AS integer))
       FROM unnest(going) AS g JOIN payer ON payer.payers_id = g.payers_id,
         generate_series(0, 1) AS is_gone GROUP BY 1, 2, 3
-    ON CONFLICT (owner_id, minute, is_gone, slot) DO UPDATE SET
-      spent_pico = minute.spent_pico + excluded.spent_pico,
-      spent_tokens = minute.spent_tokens + excluded.spent_tokens,
-      spent_calls = minute.spent_calls + excluded.spent_calls;
+    {ADD_TO_MINUTES};
   INSERT INTO total (day, label_id, is_gone, slot, entries, calls, prompt_tokens,
       completion_tokens, cost_pico, unpriced_calls)
     SELECT g.timestamp_us / {DAY_US}, label_id, is_gone, 0, count(*) * (2 * is_gone - 1),
@@ -144,13 +139,7 @@ PRUNE = function(
         sum((2 * is_gone - 1) * coalesce(cost_pico, 0)),
         sum((2 * is_gone - 1) * CAST(adjusts IS NULL AND cost_pico IS NULL AS integer))
       FROM unnest(going) AS g, generate_series(0, 1) AS is_gone GROUP BY 1, 2, 3
-    ON CONFLICT (day, label_id, is_gone, slot) DO UPDATE SET
-      entries = total.entries + excluded.entries,
-      calls = total.calls + excluded.calls,
-      prompt_tokens = total.prompt_tokens + excluded.prompt_tokens,
-      completion_tokens = total.completion_tokens + excluded.completion_tokens,
-      cost_pico = total.cost_pico + excluded.cost_pico,
-      unpriced_calls = total.unpriced_calls + excluded.unpriced_calls;
+    {ADD_TO_TOTALS};
   PERFORM fold_slots((SELECT array_agg(DISTINCT timestamp_us / {MINUTE_US}) FROM unnest(going)),
     (SELECT array_agg(DISTINCT timestamp_us / {DAY_US}) FROM unnest(going)));
   RETURN jsonb_build_array(cardinality(going), now_us());""",

@@ -25,6 +25,7 @@ from costtrace.stores.base import (
     Watch,
     user_owner,
 )
+from costtrace.stores.clock import checked_timeout
 from costtrace.stores.grouping import check_query, dimensions
 from costtrace.stores.payloads import crossings, digest_of, owner_digest
 from costtrace.stores.redis_link import RedisLink
@@ -36,10 +37,10 @@ from costtrace.stores.rows import (
     check_text,
     conflict,
     facts_of,
-    from_us,
     lease_us,
     refusal,
     to_us,
+    too_old,
 )
 
 _LAPSED_AT_ONCE = 100
@@ -67,8 +68,7 @@ class RedisStore(RedisMoves):
     def __init__(
         self, client: Any, *, namespace: str = "costtrace", timeout_s: float = 0.25
     ) -> None:
-        if not 0 < timeout_s < float("inf"):
-            raise ValueError(f"timeout_s must be a positive number of seconds, not {timeout_s!r}")
+        checked_timeout(timeout_s)
         if not isinstance(namespace, str) or not namespace or set(namespace) & set("{}"):
             raise ValueError(f"namespace must be a text without braces, not {namespace!r}")
         self._link = RedisLink(
@@ -103,7 +103,7 @@ class RedisStore(RedisMoves):
         if word == "other":
             raise conflict(call_id, "is held already, with another amount or other owners")
         if word == "old":
-            raise _too_old(call_id, facts.timestamp_us, int(said[0]))
+            raise too_old(call_id, facts.timestamp_us, int(said[0]))
         return None
 
     def settle(
@@ -121,7 +121,7 @@ class RedisStore(RedisMoves):
         if word == "other":
             raise conflict(entry.call_id, "is settled already, with another cost")
         if word == "old":
-            raise _too_old(entry.call_id, facts.timestamp_us, int(said[0]))
+            raise too_old(entry.call_id, facts.timestamp_us, int(said[0]))
         return crossings(by_digest, list(zip(said[::2], said[1::2], strict=True)))
 
     def release(self, call_id: str) -> bool:
@@ -263,11 +263,3 @@ class RedisStore(RedisMoves):
 
     def _timed(self, payload: dict[str, Any]) -> dict[str, Any]:
         return payload if self._now_us is None else {**payload, "now": str(self._now_us())}
-
-
-def _too_old(call_id: str, timestamp_us: int, pruned_us: int) -> Exception:
-    return conflict(
-        call_id,
-        f"is of {from_us(timestamp_us)}, but calls from before {from_us(pruned_us)} are no longer "
-        f"kept: it may have been counted already",
-    )

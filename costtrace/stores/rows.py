@@ -219,6 +219,15 @@ def conflict(call_id: str, why: str) -> CallConflictError:
     return CallConflictError(f"call {call_id[:200]!r} {why}")
 
 
+def too_old(call_id: str, timestamp_us: int, pruned_us: int) -> CallConflictError:
+    """Return the error for a call of a time from which single calls are no longer known."""
+    return conflict(
+        call_id,
+        f"is of {from_us(timestamp_us)}, but calls from before {from_us(pruned_us)} are no longer "
+        f"kept: it may have been counted already",
+    )
+
+
 def usage_rest(usage: Usage) -> dict[str, int]:
     """Return the counts that few calls have, those that are not zero."""
     counts = rare_counts(usage)

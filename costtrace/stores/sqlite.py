@@ -22,7 +22,7 @@ from costtrace.stores.base import (
     Sums,
     Watch,
 )
-from costtrace.stores.clock import wall_clock
+from costtrace.stores.clock import checked_timeout, wall_clock
 from costtrace.stores.database import Database
 from costtrace.stores.grouping import check_query, dimensions
 from costtrace.stores.questions import Questions
@@ -54,12 +54,10 @@ class SQLiteStore(SQLiteMoves):
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise ValueError(f'synchronous must be "FULL" or "NORMAL", not {synchronous!r}')
-        if not 0 < timeout_s < float("inf"):
-            raise ValueError(f"timeout_s must be a positive number of seconds, not {timeout_s!r}")
         self._database = Database(
             _file_path(path),
             synchronous=synchronous,
-            timeout_s=timeout_s,
+            timeout_s=checked_timeout(timeout_s),
             allow_network=allow_network,
         )
         self._is_lazy = synchronous == "NORMAL"
