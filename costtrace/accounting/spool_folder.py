@@ -38,7 +38,8 @@ class Folder:
             with suppress(FileNotFoundError), self._made() as folder:
                 file = os.open(name, _FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
                 if _is_locked(file) and os.fstat(file).st_nlink == 1:
-                    os.fsync(folder)
+                    with suppress(OSError):  # some file systems have no such thing for folders
+                        os.fsync(folder)
                     return file, name
                 os.close(file)  # somebody took it for one that was left behind
         raise OSError(f"{self.path}: no spool can be made there")
