@@ -91,7 +91,7 @@ class _Authorization:
             raise rejection.error
 
     def _worst_far_from_limits(self) -> _Worst | None:
-        """Return the worst case of a call that is far from all limits, as nearly all are; else None."""
+        """Return the worst case of a call that is far from all limits, as nearly all are."""
         estimate, cap = self.estimate, self.call.request.output_cap
         worst = self._worst(estimate.quick_input, estimate.largest_output if cap is None else cap)
         return worst if self._is_far(worst, self._wanted) else None

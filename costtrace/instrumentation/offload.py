@@ -60,6 +60,8 @@ async def take_off_loop(steps: Steps, is_blocking: bool, undo: Callable[[], obje
         try:
             if isinstance(step, Wait):
                 await pause(step.seconds)
+            elif not is_blocking:
+                answer = step()
             else:
                 answer = await off_loop(is_blocking, step, lambda _: undo())
         except BaseException as error:
