@@ -13,6 +13,7 @@ Microseconds: TypeAlias = int
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 US_PER_SECOND = 1_000_000
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def to_us(instant: datetime, name: str = "instant") -> Microseconds:
@@ -20,6 +21,8 @@ def to_us(instant: datetime, name: str = "instant") -> Microseconds:
 
     Raises `TypeError` for what is no datetime and `ValueError` for a naive one.
     """
+    if type(instant) is datetime and instant.tzinfo is timezone.utc:  # as nearly always
+        return (instant - EPOCH) // _MICROSECOND
     if not isinstance(instant, datetime):
         raise TypeError(f"{name} must be a datetime, not {type(instant).__name__} {instant!r}")
     if instant.utcoffset() is None:

@@ -40,9 +40,7 @@ class Charges:
         self.home = home
         self.payers = payers = payers_of(home, budgets)
         """Who pays, and what follows from their terms."""
-        self.groups = (
-            ((home, payers.at_home), *payers.others) if payers.others else ((home, payers.at_home),)
-        )
+        self.groups = ((home, payers.at_home), *payers.others)
         self._held: CostEntry | None = None
         self._process = ""
         self._reserved: CostEntry | None = None

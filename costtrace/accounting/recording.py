@@ -41,15 +41,14 @@ def recorded_entry(
 
     Raises `TypeError` or `ValueError` for what is wrong with it, before anything is entered.
     """
-    unknown = details.keys() - _DETAIL_NAMES
-    if unknown:
-        raise TypeError(
-            f"record() has no detail {', '.join(sorted(unknown))}: there are {', '.join(_DETAILS)}"
-        )
-    details = _checked(dict(details))
+    if details:
+        details = _checked(details)
     usage = _usage(prompt_tokens, completion_tokens, details.pop("usage", None))
-    timestamp = details.pop("timestamp", None) or now()
-    to_us(timestamp, "timestamp")
+    timestamp = details.pop("timestamp", None)
+    if timestamp is None:
+        timestamp = now()
+    else:
+        to_us(timestamp, "timestamp")
     model = checked_id("model", model)
     known = details.pop("cost_usd", None)
     details.setdefault("request_model", model)
@@ -116,6 +115,12 @@ def resolved_entry(entry: CostEntry, amount: Decimal) -> CostEntry:
 
 
 def _checked(details: dict[str, Any]) -> dict[str, Any]:
+    unknown = details.keys() - _DETAIL_NAMES
+    if unknown:
+        raise TypeError(
+            f"record() has no detail {', '.join(sorted(unknown))}: there are {', '.join(_DETAILS)}"
+        )
+    details = dict(details)
     if "tags" in details:
         details["tags"] = checked_tags(details["tags"])
     if "status" in details:

@@ -82,19 +82,17 @@ class _Authorization:
         wait_s = payers.wait_s
         if wait_s:
             attempt = patiently(self._again, wait_s, self.call.ledger.postings.lines, payers.owners)
-        elif (worst := self._worst_far_from_limits()) is not None:
-            attempt = self._reserved(worst, self._wanted)
-            if (yield from attempt) is None:
-                return
-            attempt = self._attempt(may_wait=False)
         else:
+            worst = self._worst_far_from_limits()
+            if worst is not None and (yield from self._reserved(worst, self._wanted)) is None:
+                return
             attempt = self._attempt(may_wait=False)
         rejection: _Rejection | None = yield from attempt
         if rejection is not None:
             raise rejection.error
 
     def _worst_far_from_limits(self) -> _Worst | None:
-        """Return the worst case of a call that fits in any case, as nearly all do."""
+        """Return the worst case of a call that is far from all limits, as nearly all are."""
         estimate, cap = self.estimate, self.call.request.output_cap
         worst = self._worst(estimate.quick_input, estimate.largest_output if cap is None else cap)
         return worst if self._is_far(worst, self._wanted) else None

@@ -6,14 +6,14 @@ entries, each once, when its results are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from costtrace.accounting.charges import Charges
 from costtrace.accounting.default import default_ledger
 from costtrace.accounting.ledger import CostLedger
 from costtrace.entry import CostEntry
-from costtrace.instrumentation.faults import guard
+from costtrace.instrumentation.faults import guard, swallowed
 from costtrace.instrumentation.known import make_exact
 from costtrace.instrumentation.offload import off_loop
 from costtrace.instrumentation.opened import close_watch, open_watch
@@ -242,6 +242,7 @@ class LaterWatch:
         self._source = source
         self._is_dropped = False
         self.is_over = False
+        self.see: Callable[[Any], bool] = self.saw
         open_watch(findings.scope, self)
 
     @property
@@ -252,6 +253,9 @@ class LaterWatch:
         with guard("read a retrieved answer"):
             self._source.see(event)
         return False
+
+    def overlooked(self, error: Exception) -> None:
+        swallowed("read a retrieved answer", error)
 
     def ended(self) -> None:
         with guard("enter what was retrieved"):

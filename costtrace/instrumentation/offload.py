@@ -62,6 +62,8 @@ async def take_off_loop(steps: Steps, is_blocking: bool, undo: Callable[[], obje
                 await pause(step.seconds)
             elif isinstance(step, Ask):
                 answer = await step.later()
+            elif not is_blocking:
+                answer = step()
             else:
                 answer = await off_loop(is_blocking, step, lambda _: undo())
         except BaseException as error:

@@ -100,7 +100,10 @@ async def _send_async(
     except BaseException as error:
         await off_loop(begun.is_blocking, partial(begun.hook.failed, error))
         raise
-    await off_loop(begun.is_blocking, partial(begun.hook.returned, returned))
+    if begun.is_blocking:
+        await off_loop(True, partial(begun.hook.returned, returned))
+    else:  # without a coroutine of its own for what does not wait
+        begun.hook.returned(returned)
     return returned
 
 

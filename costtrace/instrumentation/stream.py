@@ -7,15 +7,21 @@ nothing is done but to queue the call, and whoever touches the ledger next settl
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
 
 class Watch(Protocol):
-    """What is told of a stream; none of it raises."""
+    """What is told of a stream; none of it raises, but `see`, which has the least to do."""
 
-    def saw(self, event: object) -> bool:
-        """An event has come; return whether it is to be hidden from the caller."""
+    see: Callable[[Any], bool]
+    """An event has come; returns whether it is to be hidden from the caller. It may raise."""
+
+    def saw(self, event: object, /) -> bool:
+        """Do the same without raising."""
+
+    def overlooked(self, error: Exception) -> None:
+        """An event could not be read."""
 
     def ended(self) -> None:
         """The events are at their end."""
@@ -30,47 +36,39 @@ class Watch(Protocol):
         """The bytes were closed or collected, possibly in a finaliser."""
 
 
-class WatchedEvents:
-    """The events of a sync stream, watched."""
+def watched_events(events: Iterator[Any], watch: Watch) -> Iterator[Any]:
+    """Yield the events of a sync stream to whom they are for, after the watch.
 
-    __slots__ = ("_events", "_next", "_saw", "_watch")
-
-    def __init__(self, events: Iterator[Any], watch: Watch) -> None:
-        self._events = events
-        self._watch = watch
-        self._next = events.__next__
-        self._saw = watch.saw
-
-    def __iter__(self) -> WatchedEvents:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            while True:
-                event = self._next()
-                if not self._saw(event):
-                    return event
-        except StopIteration:
-            self._watch.ended()
-            raise
-        except BaseException as error:
-            self._watch.broke(error)
-            raise
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._events, name)
+    A generator: of all that Python can iterate it adds the least to each event.
+    """
+    see = watch.see
+    try:
+        for event in events:
+            try:
+                is_hidden = see(event)
+            except Exception as error:
+                watch.overlooked(error)
+                is_hidden = False
+            if not is_hidden:
+                yield event
+    except GeneratorExit:
+        raise  # nobody reads on: the end of the bytes says what has become of it
+    except BaseException as error:
+        watch.broke(error)
+        raise
+    watch.ended()
 
 
 class AsyncWatchedEvents:
     """The events of an async stream, watched."""
 
-    __slots__ = ("_events", "_next", "_saw", "_watch")
+    __slots__ = ("_events", "_next", "_see", "_watch")
 
     def __init__(self, events: AsyncIterator[Any], watch: Watch) -> None:
         self._events = events
         self._watch = watch
         self._next = events.__anext__
-        self._saw = watch.saw
+        self._see = watch.see
 
     def __aiter__(self) -> AsyncWatchedEvents:
         return self
@@ -79,8 +77,12 @@ class AsyncWatchedEvents:
         try:
             while True:
                 event = await self._next()
-                if not self._saw(event):
-                    return event
+                try:
+                    if self._see(event):
+                        continue
+                except Exception as error:
+                    self._watch.overlooked(error)
+                return event
         except StopAsyncIteration:
             await self._watch.ended_async()
             raise
@@ -100,8 +102,8 @@ def is_stream(answer: object) -> bool:
 def watch_events(stream: Any, watch: Watch) -> None:
     """Let a watch see the events of an SDK's stream, and the end of its bytes."""
     events = stream._iterator
-    is_async = hasattr(events, "__anext__")
-    stream._iterator = (AsyncWatchedEvents if is_async else WatchedEvents)(events, watch)
+    watched = AsyncWatchedEvents if hasattr(events, "__anext__") else watched_events
+    stream._iterator = watched(events, watch)
     watch_bytes(_http_of(stream), watch)
 
 

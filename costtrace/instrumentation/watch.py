@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from costtrace.accounting.ledger import CostLedger
 from costtrace.accounting.recording import new_call_id
 from costtrace.instrumentation.call import Call
-from costtrace.instrumentation.faults import guard
+from costtrace.instrumentation.faults import guard, swallowed
 from costtrace.instrumentation.known import remember
 from costtrace.instrumentation.offload import off_loop
 from costtrace.instrumentation.opened import close_watch, open_watch
@@ -21,7 +23,7 @@ class StreamWatch:
         self.call = call
         self.is_raw = is_raw
         self._reader = reader
-        self._see = reader.see
+        self.see: Callable[[Any], bool] = reader.see
         self._is_stopped = False
         self._rest_id: str | None = None
         self._left_at: Reading | None = None
@@ -44,12 +46,14 @@ class StreamWatch:
         close_watch(self.call.scope, self)
 
     def saw(self, event: object) -> bool:
-        try:  # `guard` costs as much as reading an event: only for the fault itself
-            return self._see(event)
-        except Exception:
-            with guard("read a stream's event"):
-                raise
+        try:
+            return self.see(event)
+        except Exception as error:
+            self.overlooked(error)
             return False
+
+    def overlooked(self, error: Exception) -> None:
+        swallowed("read a stream's event", error)
 
     def ended(self) -> None:
         with guard("settle a stream"):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
 from struct import Struct
+from struct import error as StructError  # noqa: N812
 from typing import NamedTuple
 
 from costtrace.entry import CostEntry
@@ -266,48 +267,37 @@ class EntryColumns:
     ) -> Packed:
         """Return the entry as bytes for the next `append` or `replace`; changes nothing yet."""
         texts, id_length, flags = _texts(entry, flags)
-        response_length = len(texts) - id_length
-        usage, attempts = entry.usage, entry.attempts
-        common = common_counts(usage)
-        rest = rare_counts(usage)
+        usage = entry.usage
+        common, rest = common_counts(usage), rare_counts(usage)
         if rest != NO_RARE_COUNTS:
             is_usual = rest[0] == common[3] and rest[1:] == NO_RARE_COUNTS[1:]
             flags |= _FIVE_MINUTES if is_usual else _RARE
-        gateway_cost_usd, adjusts = entry.gateway_cost_usd, entry.adjusts
-        rare = None
-        if (
-            flags & _RARE
-            or max(common) > _MOST
-            or attempts > _OFTEN
-            or id_length > _OFTEN
-            or response_length > _OFTEN
-            or gateway_cost_usd is not None
-            or adjusts is not None
-        ):
+        if entry.gateway_cost_usd is not None or entry.adjusts is not None:
             flags |= _RARE
-            rare = _Rare(usage, attempts, gateway_cost_usd, adjusts, id_length, response_length)
-            common = tuple(min(count, _MOST) for count in common)
-            attempts = min(attempts, _OFTEN)
-            id_length, response_length = min(id_length, _OFTEN), min(response_length, _OFTEN)
         if pico is None:
             flags |= _UNPRICED
         if reserved_pico is not None:
             flags |= _RESERVED
-        record = _RECORD.pack(
+        duration_s = entry.duration_s
+        numbers = (
             timestamp_us,
             pico or 0,
             reserved_pico or 0,
-            math.nan if entry.duration_s is None else entry.duration_s,
+            math.nan if duration_s is None else duration_s,
             self._texts_dropped + len(self._texts),
             label,
             payers,
-            *common,
-            attempts,
-            id_length,
-            response_length,
-            flags,
         )
-        return _packed((record, texts, rare))
+        sizes = (entry.attempts, id_length, len(texts) - id_length)
+        if not flags & _RARE:
+            try:
+                return _packed((_RECORD.pack(*numbers, *common, *sizes, flags), texts, None))
+            except StructError:  # a number that has no room: kept beside the record
+                flags |= _RARE
+        rare = _Rare(usage, sizes[0], entry.gateway_cost_usd, entry.adjusts, sizes[1], sizes[2])
+        most = [min(count, _MOST) for count in common]
+        often = [min(size, _OFTEN) for size in sizes]
+        return _packed((_RECORD.pack(*numbers, *most, *often, flags), texts, rare))
 
     def _usage(self, row: int, record: Record) -> Usage:
         if record.flags & _RARE:
@@ -331,20 +321,21 @@ class EntryColumns:
 def _texts(entry: CostEntry, flags: int) -> tuple[bytes, int, int]:
     """Return both ids as bytes, the length of the first, and the flags that tell of them."""
     call_id, response_id = entry.call_id, entry.response_id
-    try:
-        texts = call_id.encode()
-        answer = b"" if response_id is None else response_id.encode()
-    except (UnicodeEncodeError, AttributeError):
-        check_text(call_id, "call_id")
-        check_text(response_id, "response_id")
-        raise
-    if len(texts) == 32:  # as hexadecimal digits they take half of their length
+    texts = b""
+    if len(call_id) == 32:  # as hexadecimal digits they take half of their length
         try:
             packed = bytes.fromhex(call_id)
         except ValueError:
             packed = b""
         if packed.hex() == call_id:
             texts, flags = packed, flags | _HEX
+    try:
+        texts = texts or call_id.encode()
+        answer = b"" if response_id is None else response_id.encode()
+    except (UnicodeEncodeError, AttributeError):
+        check_text(call_id, "call_id")
+        check_text(response_id, "response_id")
+        raise
     if response_id is None:
         return texts, len(texts), flags
     return texts + answer, len(texts), flags | _ANSWERED

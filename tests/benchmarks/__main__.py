@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sqlite3
 import sys
 from importlib.metadata import version
 
@@ -27,7 +28,8 @@ def main() -> None:
     options = parser.parse_args()
     print(
         f"Python {platform.python_version()}, openai {version('openai')}, "
-        f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
+        f"SQLite {sqlite3.sqlite_version}, {platform.machine()}, {os.cpu_count()} CPUs, "
+        f"load {os.getloadavg()[0]:.1f}"
     )
     calls.main(20 if options.quick else 60)
     imports.main(2 if options.quick else 5)

@@ -20,6 +20,7 @@ from costtrace.instrumentation.outgoing import Outgoing
 from costtrace.providers.openai import OpenAI
 from costtrace.scopes import current
 from costtrace.tokens import exact
+from tests.benchmarks.measuring import Goal, show
 
 PATH = "/chat/completions"
 
@@ -27,11 +28,6 @@ PATH = "/chat/completions"
 def least_us(function: Callable[[], object], number: int = 3_000) -> float:
     """The least time of one call, in microseconds."""
     return min(timeit.repeat(function, number=number, repeat=9)) / number * 1e6
-
-
-def show(name: str, value: float) -> None:
-    """One line of the table."""
-    print(f"{name:<60} {value:9.2f} us")
 
 
 def body_of(text: str, **more: Any) -> dict[str, Any]:
@@ -76,10 +72,15 @@ def next_turn_us(turns: int = 200) -> float:
 def main() -> None:
     """Print the table."""
     ledger = CostLedger()
-    for name, text in (("60 bytes", "x" * 60), ("100 kB", "x" * 10**5), ("100 kB ä", "ä" * 50_000)):
-        show(f"authorize, {name}, capped", authorize_us(ledger, body_of(text, max_tokens=300)))
-        show(f"authorize, {name}, without a cap", authorize_us(ledger, body_of(text)))
-    show("exact count, the next of 200 turns", next_turn_us())
+    for name, text, most in (
+        ("60 bytes", "x" * 60, 20),
+        ("100 kB", "x" * 10**5, 50),
+        ("100 kB ä", "ä" * 50_000, 50),
+    ):
+        goal, capped = Goal(most), body_of(text, max_tokens=300)
+        show(f"authorize, {name}, capped", authorize_us(ledger, capped), "us", goal)
+        show(f"authorize, {name}, without a cap", authorize_us(ledger, body_of(text)), "us", goal)
+    show("exact count, the next of 200 turns", next_turn_us(), "us", Goal(1000))
     with budget("outer", ledger=ledger):  # the SDKs stay patched
 
         def opened(**options: Any) -> Callable[[], None]:
@@ -89,11 +90,12 @@ def main() -> None:
 
             return step
 
-        show("a budget made, entered and left", least_us(opened()))
-        show("   by the month", least_us(opened(window="month")))
-        show("   a block", least_us(opened(window="block")))
+        show("a budget made, entered and left", least_us(opened()), "us", Goal(15))
+        show("   by the month", least_us(opened(window="month")), "us")
+        show("   a block", least_us(opened(window="block")), "us")
         b = budget("alice", 10, ledger=ledger)
-        show("by hand: authorize and release", least_us(lambda: b.authorize("0.000001").release()))
+        by_hand = least_us(lambda: b.authorize("0.000001").release())
+        show("by hand: authorize and release", by_hand, "us")
 
 
 if __name__ == "__main__":

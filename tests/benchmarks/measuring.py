@@ -48,21 +48,37 @@ def heading(title: str, columns: str = "") -> None:
     print(f"\n{title:<58}{columns}", flush=True)
 
 
-def show(name: str, value: float, unit: str, goal: str = "") -> None:
-    """Print a line with one figure, and what it should be."""
+class Goal(NamedTuple):
+    """What a figure should be: at most, or at least, so much."""
+
+    figure: float
+    is_most: bool = True
+    note: str = ""
+
+    def verdict(self, value: float, shown: str) -> str:
+        """Return in words whether a value keeps it."""
+        is_met = value <= self.figure if self.is_most else value >= self.figure
+        bound = "at most" if self.is_most else "at least"
+        return f"{'met' if is_met else 'MISSED'}: {bound} {shown}{self.note}"
+
+
+def show(name: str, value: float, unit: str, goal: Goal | str = "") -> None:
+    """Print a line with one figure, and whether it is what it should be."""
     shown = f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
-    print(f"  {name:<54} {shown:>11} {unit:<14} {goal}".rstrip(), flush=True)
+    said = goal if isinstance(goal, str) else goal.verdict(value, f"{goal.figure:,.15g}")
+    print(f"  {name:<54} {shown:>11} {unit:<14} {said}".rstrip(), flush=True)
 
 
-def show_costs(costs: dict[str, Cost], bare: str, goals: dict[str, str] | None = None) -> None:
+def show_costs(costs: dict[str, Cost], bare: str, goals: dict[str, Goal] | None = None) -> None:
     """Print what each variant costs, also on top of the bare one: by minima and by medians."""
     floor = costs[bare]
     for name, cost in costs.items():
         least, median = cost.least - floor.least, cost.median - floor.median
-        goal = (goals or {}).get(name, "")
+        goal = (goals or {}).get(name)
+        said = goal.verdict(least / floor.least, f"{goal.figure:+.0%}") if goal else ""
         print(
             f"  {name:<42} {cost.least:8.1f} us  {least:+8.1f} {least / floor.least:+8.1%}"
-            f"  {median:+8.1f} {median / floor.median:+8.1%}  {goal}".rstrip(),
+            f"  {median:+8.1f} {median / floor.median:+8.1%}  {said}".rstrip(),
             flush=True,
         )
 
