@@ -216,6 +216,8 @@ class Call:
             "response_id": reading.response_id,
             "gateway_cost_usd": reading.gateway_cost,
         }
+        if grade == "assumed":
+            return self._unpriced(self.entry(cost_usd=None, grade=grade, **facts))
         price = self.ledger.prices.price(
             model,
             self.timestamp,
@@ -234,7 +236,8 @@ class Call:
         """Return the usage that an answer tells of, or what can be counted in its place."""
         if reading.usage is not None and reading.is_complete:
             return reading.usage, "reported"
-        return self.estimate.counted(reading), "estimated"
+        is_counted = reading.usage is not None or self.estimate.counted_input is not None
+        return self.estimate.counted(reading), "estimated" if is_counted else "assumed"
 
     def _priced(self, entry: CostEntry, reading: Reading) -> CostEntry:
         """Return the entry with its cost; work done at another model's price is added."""
@@ -242,17 +245,17 @@ class Call:
         return self._unpriced(entry) if entry.cost_usd is None else entry
 
     def _unpriced(self, entry: CostEntry) -> CostEntry:
-        """Return an entry whose cost nobody knows; under `assume_max` it takes the dearest."""
+        """Return an entry whose usage has no price: it costs the worst case, where one is known."""
         if self.estimate.is_dearest and self.estimate.price is not None:
             amount = cost(entry.usage, self.estimate.price)
-            if amount is not None:
-                return replace(
-                    entry,
-                    cost_usd=to_usd(amount),
-                    grade="assumed",
-                    price_id=self.estimate.price_id,
-                )
-        return replace(entry, cost_usd=None, grade="unpriced")
+        elif self.reserved is not None:
+            amount = self.reserved_each
+        else:
+            amount = self.estimate.worst_case()[0]
+        if amount is None:
+            return replace(entry, cost_usd=None, grade="unpriced")
+        price_id = self.estimate.price_id
+        return replace(entry, cost_usd=to_usd(amount), grade="assumed", price_id=price_id)
 
     def _duration(self) -> float:
         return time.perf_counter() - self._started

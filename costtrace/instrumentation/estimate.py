@@ -31,6 +31,10 @@ LARGEST_UPLOAD = 25 * 2**20
 """Bytes that OpenAI takes of one recording."""
 LEAST_BYTES_PER_SECOND = 750
 """Of a recording: 6 kbit/s, the least that Opus speech has."""
+SPOKEN_TOKENS = 20
+"""Audio tokens that one character may take to be spoken: one second, as each digit may."""
+SPOKEN_LEAST = 10
+"""Seconds that any text may take beside that."""
 _BY_TOKENS = ("chat", "messages", "responses", "completions", "embeddings")
 TOKENLESS = ("speech", "images", "videos", "transcriptions", "translations")
 """Operations whose output is not bounded by tokens that a request could cap."""
@@ -123,15 +127,18 @@ class Estimate:
     @once
     def quick_input(self) -> int:
         """The most input tokens there can be, in microseconds."""
-        request, limits = self.request, self.limits
+        limits, bound = self.limits, self._request_bound
         largest = (limits and (limits.max_input_tokens or limits.context_window)) or LARGEST_INPUT
-        if request.has_hosted_tools:
-            return largest
-        with guard("bound a prompt"):
-            tokens = upper_bound(request.body, request.operation, request.provider)
-            if tokens is not None:
-                return min(tokens, largest)
-        return largest
+        return largest if bound is None else min(bound, largest)
+
+    @once
+    def _request_bound(self) -> int | None:
+        """The same as the request alone bounds it; None where more than it may be read."""
+        request = self.request
+        if not request.has_hosted_tools:
+            with guard("bound a prompt"):
+                return upper_bound(request.body, request.operation, request.provider)
+        return None
 
     @once
     def closest_input(self) -> int:
@@ -155,6 +162,8 @@ class Estimate:
         """The most tokens that the model generates for each choice."""
         if self.request.operation == "embeddings":
             return 0
+        if self._spoken is not None:
+            return SPOKEN_TOKENS * (self._spoken + SPOKEN_LEAST)
         return (self.limits and self.limits.max_output_tokens) or LARGEST_OUTPUT
 
     @property
@@ -176,13 +185,24 @@ class Estimate:
         return None if tokens is None else tokens // self.request.choices
 
     def worst_case(self) -> tuple[Picodollars | None, Usage]:
-        """Return the worst case of the request as it stands."""
-        cap = self.request.output_cap
+        """Return the worst case of the request as it stands, and what is known of its usage.
+
+        The most that any model takes or gives bounds the cost, but counts as no token.
+        """
+        cap, limits = self.request.output_cap, self.limits
         output = self.largest_output if cap is None else cap
-        return self.worst(self.quick_input, output), self.usage(self.quick_input, output)
+        known = self.quick_input if self._request_bound is not None else self.counted_input or 0
+        is_known = (
+            output != LARGEST_OUTPUT or cap is not None or (limits and limits.max_output_tokens)
+        )
+        usage = self.usage(known, output if is_known else 0)
+        return self.worst(self.quick_input, output), usage
 
     def usage(self, input_tokens: int, output_tokens: int) -> Usage:
-        """Return the usage of the worst case."""
+        """Return the usage of the worst case; no tokens where something else is billed."""
+        bound = self.bound
+        if bound is not None and bound.input is None and bound.output is None:
+            return self._beside or Usage()
         usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens * self.request.choices)
         return usage if self._beside is None else usage + self._beside
 
@@ -191,13 +211,14 @@ class Estimate:
         said = reading.usage or Usage()
         sent, made = said.input_tokens, said.output_tokens
         if reading.usage is None:
-            sent = self._counted_input()
+            sent = self.counted_input or 0
         if reading.text:
             made = max(made, int(count_output(reading.text, self.request.model)))
         return replace(said, input_tokens=sent, output_tokens=made)
 
-    def _counted_input(self) -> int:
-        """Return the tokens that were sent, as near as they can be counted here."""
+    @once
+    def counted_input(self) -> int | None:
+        """The tokens that were sent, as near as they can be counted here; None for a recording."""
         request, body = self.request, self.request.body
         tools = given(body, "tools")
         with guard("count a prompt"):
@@ -208,7 +229,13 @@ class Estimate:
             if (sent := given(body, "input") or given(body, "prompt")) is not None:
                 instructions = given(body, "instructions")
                 return int(count_input_tokens(sent, request.model, instructions, tools))
-        return self.quick_input
+        return None
+
+    @property
+    def _spoken(self) -> int | None:
+        """The characters that are to be spoken; None for any other request."""
+        text = given(self.request.body, "input") if self.request.operation == "speech" else None
+        return len(text) if isinstance(text, str) else None
 
     @once
     def _beside(self) -> Usage | None:
@@ -222,8 +249,8 @@ class Estimate:
         body, operation = self.request.body, self.request.operation
         if operation == "images":
             counts["images"] = self.request.choices
-        elif operation == "speech" and isinstance(text := given(body, "input"), str):
-            counts["characters"] = len(text)
+        elif self._spoken is not None:
+            counts["characters"] = self._spoken
         elif operation == "videos":
             counts["seconds"] = int(str(given(body, "seconds") or 4))
         elif operation in ("transcriptions", "translations"):

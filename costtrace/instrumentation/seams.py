@@ -13,21 +13,16 @@ from functools import partial
 from typing import Any
 
 from costtrace.accounting.steps import take
-from costtrace.exceptions import BudgetExceededError, BudgetStoreError, UnknownPriceError
 from costtrace.instrumentation.answer import AnswerHook
 from costtrace.instrumentation.authorize import authorization
 from costtrace.instrumentation.begin import Begun, BegunRetrieval, begin, is_ours, warn_unlimited
-from costtrace.instrumentation.faults import guard
+from costtrace.instrumentation.faults import guard, harmless
 from costtrace.instrumentation.offload import off_loop, take_off_loop
 from costtrace.instrumentation.patch import Patch, PatchedModule, Wrapper
 from costtrace.instrumentation.presence import Presence, is_seen
 from costtrace.instrumentation.sockets import SOCKETS
 from costtrace.providers import PROVIDERS, Provider
 from costtrace.scopes import active, current, pin, register, unpin
-
-REFUSALS = (BudgetExceededError, UnknownPriceError, BudgetStoreError)
-"""The only errors of ours that reach a caller, before anything is sent."""
-
 
 BYPASSED = "calls through a request() that another tool has put in the place of that"
 
@@ -40,7 +35,7 @@ def request_wrapper(provider: Provider) -> Wrapper:
         if begun is None:
             return wrapped(*args, **kwargs)
         if isinstance(begun, Begun):
-            with _harmless("authorize a call"):
+            with harmless("authorize a call"):
                 take(authorization(begun.call, begun.outgoing))
             begun.hook.install()
         return _send(wrapped, begun, begun.outgoing.args, begun.outgoing.kwargs)
@@ -70,7 +65,7 @@ def async_request_wrapper(provider: Provider) -> Wrapper:
         if begun is None:
             return await wrapped(*args, **kwargs)
         if isinstance(begun, Begun):
-            with _harmless("authorize a call"):
+            with harmless("authorize a call"):
                 await take_off_loop(
                     authorization(begun.call, begun.outgoing),
                     begun.is_blocking,
@@ -226,20 +221,3 @@ def _begin(
     if not is_seen(scope):
         return None
     return begin(provider, client, args, kwargs, scope)
-
-
-class _harmless:  # noqa: N801 (used like a keyword)
-    """Let refusals through; any other fault of ours is swallowed, and the call goes on."""
-
-    __slots__ = ("_guard",)
-
-    def __init__(self, what: str) -> None:
-        self._guard = guard(what)
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
-        if isinstance(error, REFUSALS):
-            return False
-        return self._guard.__exit__(kind, error, traceback)
