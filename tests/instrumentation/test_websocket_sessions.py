@@ -222,7 +222,7 @@ def test_a_response_without_a_cap_is_given_one_that_is_paid_for(
 ):
     """In the event, wherever its kind of session has it; a cap of the session's own is kept to."""
     client = client_of(provider)
-    with budget("alice", "2.2" if kind == "realtime" else "0.5", ledger=ledger):
+    with budget("alice", "2.2" if kind == "realtime" else "0.1", ledger=ledger):
         if kind == "realtime":
             with client.realtime.connect(model="gpt-realtime") as session:
                 session.response.create(response={"instructions": "Be kind."})
