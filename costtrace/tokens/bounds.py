@@ -110,6 +110,8 @@ def _add_conversation(sizing: Sizing, body: Mapping[str, Any], operation: str) -
     for key, reason in _KEPT.items():
         if key in body and given(body, key) is not None:
             raise UnboundedError(reason, is_countable=True)
+    if "thread" in body:
+        _refuse_continuing(given(body, "thread"))
     if operation in ("chat", "messages"):
         sizing.messages(given(body, "messages") or ())
     else:
@@ -130,6 +132,12 @@ def _add_conversation(sizing: Sizing, body: Mapping[str, Any], operation: str) -
             _refuse_summaries(value)
         else:
             sizing.free(value)
+
+
+def _refuse_continuing(thread: object) -> None:
+    """A thread that is created holds what the request does; one that is continued holds more."""
+    if thread is not None and (fields(thread) or {}).get("type") != "create":
+        raise UnboundedError("it continues a thread kept by the provider")
 
 
 def _refuse_summaries(management: object) -> None:

@@ -128,6 +128,30 @@ def test_a_tool_runner_is_one_entry_a_turn(
     exact(ledger, "messages", CLAUDE, 2)
 
 
+def test_each_turn_of_a_message_thread_is_an_entry(
+    anthropic_client: Any, provider: LoopbackProvider, ledger: CostLedger
+):
+    """The provider keeps what was said, so a later turn reserves as much as there can be of it."""
+    thread = anthropic_client.beta.messages.thread(model=HAIKU, max_tokens=99)
+    with budget("alice", 1, ledger=ledger):
+        thread.send({"role": "user", "content": "Why?"})
+        with thread.stream({"role": "user", "content": "Go on."}) as stream:
+            stream.get_final_message()
+
+        async def main() -> None:
+            async with provider.async_anthropic() as client:
+                thread = client.beta.messages.thread(model=HAIKU, max_tokens=99)
+                await thread.send({"role": "user", "content": "Why?"})
+
+        asyncio.run(main())
+    exact(ledger, "messages", CLAUDE, 3)
+    first, second, _ = ledger.entries
+    assert first.reserved_usd is not None
+    assert second.reserved_usd is not None
+    assert first.reserved_usd < Decimal("0.01")
+    assert second.reserved_usd > Decimal("0.2")  # 200,000 tokens at 1.00
+
+
 def test_free_calls_are_not_recorded(openai_client: Any, anthropic_client: Any, ledger: CostLedger):
     """Counting, moderating and listing pass any limit and leave no entry."""
     with budget("alice", 0, ledger=ledger):
