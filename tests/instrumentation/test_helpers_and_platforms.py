@@ -102,6 +102,22 @@ def test_a_manager_that_is_never_entered_costs_nothing(
     assert len(ledger.entries) == 0
 
 
+def test_a_lazy_call_is_paid_by_who_sends_it(
+    openai_client: Any, anthropic_client: Any, ledger: CostLedger
+):
+    """What is made in one scope and entered in another belongs to the other."""
+    with budget("alice", 1, ledger=ledger):
+        chat = openai_client.chat.completions.stream(model="gpt-4o-mini", messages=ASK)
+        message = anthropic_client.messages.stream(model=HAIKU, max_tokens=99, messages=ASK)
+        raw = openai_client.responses.with_streaming_response.create(model="gpt-4o-mini", input="H")
+    with budget("bob", 1, ledger=ledger), chat as one, message as two, raw as three:
+        one.get_final_completion()
+        two.get_final_message()
+        three.read()
+    assert [entry.user_id for entry in ledger.entries] == ["bob"] * 3
+    assert ledger.total_cost == 2 * GPT + CLAUDE
+
+
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_a_tool_runner_is_one_entry_a_turn(
     is_streamed: bool, anthropic_client: Any, provider: LoopbackProvider, ledger: CostLedger
