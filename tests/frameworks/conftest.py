@@ -13,6 +13,8 @@ import pytest
 from costtrace.testing import LoopbackProvider, Reply
 
 HERE = Path(__file__).parent
+LAST_STEPS = 10
+"""Of a loop that nothing waits for, after a test."""
 WARNINGS = ("default", "error::costtrace.exceptions.CosttraceWarning")
 """A framework's own warnings are its own affair."""
 
@@ -32,28 +34,20 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackProvider]:
 
 
 @pytest.fixture(scope="session")
-def run_async() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
-    """Run a coroutine on the one event loop of all tests: frameworks keep their HTTP clients.
-
-    What it leaves behind, such as generators being closed, is done when this returns.
-    """
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The one event loop of all tests, since frameworks keep their HTTP clients."""
     loop = asyncio.new_event_loop()
-
-    async def settled() -> bool:
-        gc.collect()
-        await asyncio.sleep(0)  # what closes a generator is called before it is a task
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        if rest:
-            await asyncio.wait(rest)
-        return not rest
-
-    async def alone(action: Coroutine[Any, Any, Any]) -> Any:
-        try:
-            return await action
-        finally:
-            while not await settled():
-                pass
-
-    yield lambda action: loop.run_until_complete(alone(action))
+    yield loop
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+@pytest.fixture
+def run_async(
+    loop: asyncio.AbstractEventLoop,
+) -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """Run a coroutine; what it leaves behind, such as generators to be closed, is done at last."""
+    yield loop.run_until_complete
+    for _ in range(LAST_STEPS):
+        gc.collect()
+        loop.run_until_complete(asyncio.sleep(0))
