@@ -48,6 +48,6 @@ def run_async(
 ) -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
     """Run a coroutine; what it leaves behind, such as generators to be closed, is done at last."""
     yield loop.run_until_complete
+    gc.collect()
     for _ in range(LAST_STEPS):
-        gc.collect()
         loop.run_until_complete(asyncio.sleep(0))
