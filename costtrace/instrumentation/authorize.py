@@ -17,7 +17,7 @@ from costtrace.accounting.steps import Steps
 from costtrace.entry import CostEntry
 from costtrace.exceptions import BudgetExceededError, CosttraceError, UnknownPriceError
 from costtrace.instrumentation.call import Call
-from costtrace.instrumentation.outgoing import Outgoing
+from costtrace.instrumentation.outgoing import Adjustable
 from costtrace.instrumentation.uploads import upload_size
 from costtrace.money import Picodollars
 
@@ -27,7 +27,7 @@ ENOUGH = 256
 """Output tokens below which a call that may wait does so, rather than ask for a shorter answer."""
 
 
-def authorization(call: Call, outgoing: Outgoing) -> Steps:
+def authorization(call: Call, outgoing: Adjustable) -> Steps:
     """Return the steps that authorize a call; they raise when it is refused.
 
     Afterwards the call holds its reservation, and the request says what it must not pass: its cap
@@ -59,7 +59,7 @@ class _Worst(NamedTuple):
 class _Authorization:
     """One call on its way to being sent."""
 
-    def __init__(self, call: Call, outgoing: Outgoing) -> None:
+    def __init__(self, call: Call, outgoing: Adjustable) -> None:
         self.call = call
         self.outgoing = outgoing
         self.charges = call.charges

@@ -9,10 +9,10 @@ from costtrace.exceptions import InstrumentationWarning, UncoveredCallWarning
 from costtrace.instrumentation.answer import AnswerHook
 from costtrace.instrumentation.call import Call
 from costtrace.instrumentation.faults import guard, swallowed
-from costtrace.instrumentation.known import is_known
+from costtrace.instrumentation.known import is_known, is_waiting
 from costtrace.instrumentation.later import Findings, LaterHook
 from costtrace.instrumentation.outgoing import Outgoing
-from costtrace.providers import Provider, Request, Retrieval
+from costtrace.providers import Provider, Request
 from costtrace.scopes import Scope
 
 _warned: set[tuple[str, str]] = set()
@@ -72,9 +72,10 @@ def _begun(
     request = _request(provider, outgoing)
     if isinstance(request, Request) and request.operation != "runs":
         return Begun(Call(provider, request, scope), outgoing)
-    if (retrieval := _retrieval(provider, outgoing)) is not None:
+    if (retrieval := provider.retrieval(outgoing.method, outgoing.path)) is not None:
         findings = Findings(provider, retrieval, scope)
-        return BegunRetrieval(LaterHook(findings, outgoing.options), outgoing)
+        if not retrieval.is_continued or _was_begun(findings):
+            return BegunRetrieval(LaterHook(findings, outgoing.options), outgoing)
     if isinstance(request, Request):
         return Begun(Call(provider, request, scope), outgoing)
     if request == "uncovered":
@@ -114,11 +115,10 @@ def _request(provider: Provider, outgoing: Outgoing) -> Request | str:
     )
 
 
-def _retrieval(provider: Provider, outgoing: Outgoing) -> Retrieval | None:
-    retrieval = provider.retrieval(outgoing.method, outgoing.path)
-    if retrieval is None or (retrieval.is_continued and not is_known(retrieval.key)):
-        return None
-    return retrieval
+def _was_begun(findings: Findings) -> bool:
+    """Tell whether work that goes on is entered already: by this process, or in its ledger."""
+    key = findings.retrieval.key
+    return is_known(key) or is_waiting(key, findings.ledger)
 
 
 def _warn(key: tuple[str, str], text: str, category: type[Warning]) -> None:

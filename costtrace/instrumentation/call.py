@@ -224,16 +224,18 @@ class Call:
         model = reading.model or request.model
         tier = reading.tier or request.tier
         region = reading.region or request.region or place_of(request.model)
-        price = self.ledger.prices.price(
-            model,
-            self.timestamp,
-            provider=request.provider,
-            tier=tier,
-            input_tokens=usage.input_tokens,
-            region=region,
-            operation=request.operation,
-        )
-        amount = None if reading.parts else cost(usage, price)
+        price = amount = None
+        if grade != "assumed":
+            price = self.ledger.prices.price(
+                model,
+                self.timestamp,
+                provider=request.provider,
+                tier=tier,
+                input_tokens=usage.input_tokens,
+                region=region,
+                operation=request.operation,
+            )
+            amount = None if reading.parts else cost(usage, price)
         entry = self.entry(
             model=model,
             usage=usage,
@@ -247,13 +249,16 @@ class Call:
             price_id=None if amount is None or price is None else price.id,
             gateway_cost_usd=reading.gateway_cost,
         )
-        return self._priced(entry, reading) if amount is None else entry
+        if amount is not None:
+            return entry
+        return self._unpriced(entry) if grade == "assumed" else self._priced(entry, reading)
 
     def _usage(self, reading: Reading, status: Status) -> tuple[Usage, Grade]:
         """Return the usage that an answer tells of, or what can be counted in its place."""
         if reading.usage is not None and reading.is_complete:
             return reading.usage, "reported"
-        return self.estimate.counted(reading), "estimated"
+        is_counted = reading.usage is not None or self.estimate.counted_input is not None
+        return self.estimate.counted(reading), "estimated" if is_counted else "assumed"
 
     def _priced(self, entry: CostEntry, reading: Reading) -> CostEntry:
         """Return the entry with its cost; work done at another model's price is added."""
@@ -261,17 +266,17 @@ class Call:
         return self._unpriced(entry) if entry.cost_usd is None else entry
 
     def _unpriced(self, entry: CostEntry) -> CostEntry:
-        """Return an entry whose cost nobody knows; under `assume_max` it takes the dearest."""
+        """Return an entry whose usage has no price: it costs the worst case, where one is known."""
         if self.estimate.is_dearest and self.estimate.price is not None:
             amount = cost(entry.usage, self.estimate.price)
-            if amount is not None:
-                return replace(
-                    entry,
-                    cost_usd=to_usd(amount),
-                    grade="assumed",
-                    price_id=self.estimate.price_id,
-                )
-        return replace(entry, cost_usd=None, grade="unpriced")
+        elif self.reserved is not None:
+            amount = self.reserved_each
+        else:
+            amount = self.estimate.worst_case()[0]
+        if amount is None:
+            return replace(entry, cost_usd=None, grade="unpriced")
+        price_id = self.estimate.price_id
+        return replace(entry, cost_usd=to_usd(amount), grade="assumed", price_id=price_id)
 
     def _duration(self) -> float:
         return time.perf_counter() - self._started

@@ -35,6 +35,10 @@ ASK_WITHIN_S = 5.0
 """How long a provider's count is waited for; without one, the bound in hand decides."""
 LEAST_BYTES_PER_SECOND = 750
 """Of a recording: 6 kbit/s, the least that Opus speech has."""
+SPOKEN_TOKENS = 20
+"""Audio tokens that one character may take to be spoken: one second, as each digit may."""
+SPOKEN_LEAST = 10
+"""Seconds that any text may take beside that."""
 _BY_TOKENS = ("chat", "messages", "responses", "completions", "embeddings")
 TOKENLESS = ("speech", "images", "videos", "transcriptions", "translations")
 """Operations whose output is not bounded by tokens that a request could cap."""
@@ -126,16 +130,21 @@ class Estimate:
     @once
     def quick_input(self) -> int:
         """The most input tokens there can be, in microseconds."""
-        request, limits = self.request, self.tariff.limits
+        limits, bound = self.tariff.limits, self._request_bound
         largest = (limits and (limits.max_input_tokens or limits.context_window)) or LARGEST_INPUT
+        return largest if bound is None or bound > largest else bound
+
+    @once
+    def _request_bound(self) -> int | None:
+        """The same as the request alone bounds it; None where more than it may be read."""
+        request = self.request
         if request.has_hosted_tools:
-            return largest
+            return None
         try:
-            tokens = upper_bound(request.body, request.operation, request.provider)
+            return upper_bound(request.body, request.operation, request.provider)
         except Exception as error:
             swallowed("bound a prompt", error)
-            return largest
-        return largest if tokens is None or tokens > largest else tokens
+            return None
 
     @once
     def closest_input(self) -> int:
@@ -185,6 +194,8 @@ class Estimate:
         """The most tokens that the model generates for each choice."""
         if self.request.operation == "embeddings":
             return 0
+        if self._spoken is not None:
+            return SPOKEN_TOKENS * (self._spoken + SPOKEN_LEAST)
         limits = self.tariff.limits
         return (limits and limits.max_output_tokens) or LARGEST_OUTPUT
 
@@ -208,13 +219,24 @@ class Estimate:
         return None if tokens is None else tokens // self.request.choices
 
     def worst_case(self) -> tuple[Picodollars | None, Usage]:
-        """Return the worst case of the request as it stands."""
-        cap = self.request.output_cap
+        """Return the worst case of the request as it stands, and what is known of its usage.
+
+        The most that any model takes or gives bounds the cost, but counts as no token.
+        """
+        cap, limits = self.request.output_cap, self.tariff.limits
         output = self.largest_output if cap is None else cap
-        return self.worst(self.quick_input, output), self.usage(self.quick_input, output)
+        known = self.quick_input if self._request_bound is not None else self.counted_input or 0
+        is_known = (
+            output != LARGEST_OUTPUT or cap is not None or (limits and limits.max_output_tokens)
+        )
+        usage = self.usage(known, output if is_known else 0)
+        return self.worst(self.quick_input, output), usage
 
     def usage(self, input_tokens: int, output_tokens: int) -> Usage:
-        """Return the usage of the worst case."""
+        """Return the usage of the worst case; no tokens where something else is billed."""
+        bound = self.bound
+        if bound is not None and bound.input is None and bound.output is None:
+            return self._beside or Usage()
         usage = Usage(input_tokens, output_tokens * self.request.choices)
         return usage if self._beside is None else usage + self._beside
 
@@ -223,13 +245,14 @@ class Estimate:
         said = reading.usage or Usage()
         sent, made = said.input_tokens, said.output_tokens
         if reading.usage is None:
-            sent = self._counted_input()
+            sent = self.counted_input or 0
         if reading.text:
             made = max(made, int(count_output(reading.text, self.request.model)))
         return replace(said, input_tokens=sent, output_tokens=made)
 
-    def _counted_input(self) -> int:
-        """Return the tokens that were sent, as near as they can be counted here."""
+    @once
+    def counted_input(self) -> int | None:
+        """The tokens that were sent, as near as they can be counted here; None for a recording."""
         request, body = self.request, self.request.body
         tools = given(body, "tools")
         with guard("count a prompt"):
@@ -240,7 +263,13 @@ class Estimate:
             if (sent := given(body, "input") or given(body, "prompt")) is not None:
                 instructions = given(body, "instructions")
                 return int(count_input_tokens(sent, request.model, instructions, tools))
-        return self.quick_input
+        return None
+
+    @property
+    def _spoken(self) -> int | None:
+        """The characters that are to be spoken; None for any other request."""
+        text = given(self.request.body, "input") if self.request.operation == "speech" else None
+        return len(text) if isinstance(text, str) else None
 
     @once
     def _beside(self) -> Usage | None:
@@ -254,8 +283,8 @@ class Estimate:
         body, operation = self.request.body, self.request.operation
         if operation == "images":
             counts["images"] = self.request.choices
-        elif operation == "speech" and isinstance(text := given(body, "input"), str):
-            counts["characters"] = len(text)
+        elif self._spoken is not None:
+            counts["characters"] = self._spoken
         elif operation == "videos":
             counts["seconds"] = int(str(given(body, "seconds") or 4))
         elif operation in ("transcriptions", "translations"):

@@ -6,8 +6,11 @@ import logging
 from types import TracebackType
 
 from costtrace.accounting.health import FAULTS
+from costtrace.exceptions import BudgetExceededError, BudgetStoreError, UnknownPriceError
 
 log = logging.getLogger("costtrace")
+REFUSALS = (BudgetExceededError, UnknownPriceError, BudgetStoreError)
+"""The only errors of ours that reach a caller, before anything is sent."""
 
 
 class guard:  # noqa: N801 (used like a keyword)
@@ -39,6 +42,20 @@ def swallowed(what: str, error: Exception) -> None:
         # the kind alone: an error's text may hold something of the call
         log.error("costtrace failed to %s: %s", what, type(error).__name__)
         log.debug("costtrace failed to %s", what, exc_info=error)
+
+
+class harmless(guard):  # noqa: N801 (used like a keyword)
+    """Let refusals through; any other fault of ours is swallowed, and the call goes on."""
+
+    __slots__ = ()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return not isinstance(error, REFUSALS) and super().__exit__(kind, error, traceback)
 
 
 def faults() -> dict[str, int]:

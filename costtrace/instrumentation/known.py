@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from costtrace.accounting.charges import Charges
+from costtrace.accounting.ledger import CostLedger
 from costtrace.entry import CostEntry
 from costtrace.instrumentation.call import Call
 from costtrace.instrumentation.valuing import corrected
@@ -55,6 +57,11 @@ def is_known(response_id: str) -> bool:
         return response_id in _known
 
 
+def is_waiting(response_id: str, ledger: CostLedger) -> bool:
+    """Tell whether a ledger holds such a call, whichever process has entered it."""
+    return next(_inexact(response_id, ledger), None) is not None
+
+
 def make_exact(response_id: str, reading: Reading, charges: Charges) -> None:
     """Correct the entry of a call by what was read of it; a call that is exact stays as it is.
 
@@ -74,7 +81,12 @@ def make_exact(response_id: str, reading: Reading, charges: Charges) -> None:
 
 def _correct_stored(response_id: str, reading: Reading, charges: Charges) -> None:
     for ledger, _ in charges.groups:
-        for entry in list(ledger.store.entries(Query(response_id=response_id))):
-            if entry.adjusts is None and entry.grade in ("assumed", "estimated"):
-                owners = ledger.postings.owners(entry.user_id, ())
-                ledger.enter(corrected(ledger.prices, entry, reading), owners, amend=True)
+        for entry in list(_inexact(response_id, ledger)):
+            owners = ledger.postings.owners(entry.user_id, ())
+            ledger.enter(corrected(ledger.prices, entry, reading), owners, amend=True)
+
+
+def _inexact(response_id: str, ledger: CostLedger) -> Iterator[CostEntry]:
+    for entry in ledger.store.entries(Query(response_id=response_id)):
+        if entry.adjusts is None and entry.grade in ("assumed", "estimated"):
+            yield entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 RAW_HEADER = "x-stainless-raw-response"
@@ -19,6 +19,21 @@ class OptionsHook:
 
     def __deepcopy__(self, _: object) -> OptionsHook:
         return self
+
+
+class Adjustable(Protocol):
+    """What is about to be sent, as far as an authorization may change it."""
+
+    client: Any
+    """Who can be asked to count it; None where nobody can."""
+    options: Any
+    max_retries: int
+
+    def set(self, values: Mapping[str, Any]) -> None:
+        """Set values of its body."""
+
+    def set_max_retries(self, retries: int) -> None:
+        """Let it be retried no more often than this."""
 
 
 @dataclass(slots=True)

@@ -12,21 +12,16 @@ from functools import partial
 from typing import Any
 
 from costtrace.accounting.steps import take
-from costtrace.exceptions import BudgetExceededError, BudgetStoreError, UnknownPriceError
 from costtrace.instrumentation.answer import AnswerHook
 from costtrace.instrumentation.authorize import authorization
 from costtrace.instrumentation.begin import Begun, BegunRetrieval, begin, is_ours, warn_unlimited
-from costtrace.instrumentation.faults import guard, swallowed
+from costtrace.instrumentation.faults import REFUSALS, guard, swallowed
 from costtrace.instrumentation.offload import off_loop, take_off_loop
 from costtrace.instrumentation.patch import Patch, PatchedModule, Wrapper
 from costtrace.instrumentation.presence import is_seen
 from costtrace.instrumentation.sockets import SOCKETS
 from costtrace.providers import PROVIDERS, Provider
 from costtrace.scopes import current
-
-REFUSALS = (BudgetExceededError, UnknownPriceError, BudgetStoreError)
-"""The only errors of ours that reach a caller, before anything is sent."""
-
 
 BYPASSED = "calls through a request() that another tool has put in the place of that"
 

@@ -1,19 +1,26 @@
-"""Sessions over WebSockets, which pass no `request`: their events are read as they are parsed."""
+"""Sessions over WebSockets, which pass no `request`: their events are read as they come and go."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from costtrace.accounting.steps import take
+from costtrace.instrumentation.authorize import authorization
 from costtrace.instrumentation.begin import warn_uncovered, warn_unlimited
 from costtrace.instrumentation.call import Call
-from costtrace.instrumentation.faults import guard
+from costtrace.instrumentation.faults import guard, harmless
+from costtrace.instrumentation.offload import take_off_loop
 from costtrace.instrumentation.patch import Patch, PatchedModule, Wrapper
 from costtrace.instrumentation.presence import is_seen
 from costtrace.instrumentation.watch import StreamWatch
 from costtrace.providers import Reading, Request
-from costtrace.providers.base import get, name_of, text_of
+from costtrace.providers.base import cap_of, get, name_of, number, text_of
 from costtrace.providers.openai import OpenAI
 from costtrace.providers.openai_sessions import (
     ENDED,
@@ -22,6 +29,7 @@ from costtrace.providers.openai_sessions import (
     SESSIONS,
     TRANSCRIBED,
     UNCOVERED,
+    adjusted,
     live_reading,
     requested,
     transcriber_of,
@@ -29,9 +37,29 @@ from costtrace.providers.openai_sessions import (
 from costtrace.scopes import Scope, current
 
 _provider = OpenAI()
+UNASKED = "responses, transcripts and seconds that nobody asked for in WebSocket sessions"
 _sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
 _live_calls: WeakValueDictionary[str, Call] = WeakValueDictionary()
 """By session: it may be listened to by several connections, and is billed once."""
+
+
+class SentEvent:
+    """An event that asks for a response, as an authorization may change it."""
+
+    client: Any = None
+    options: Any = None
+    max_retries = 0
+
+    def __init__(self, kind: str, event: Any) -> None:
+        self.event = event
+        self._kind = kind
+
+    def set(self, values: Mapping[str, Any]) -> None:
+        """Set values of what it asks for, in a copy: the caller's own dict stays as it is."""
+        self.event = adjusted(self._kind, self.event, values)
+
+    def set_max_retries(self, retries: int) -> None:
+        """A session tries nothing again."""
 
 
 class Session:
@@ -40,19 +68,47 @@ class Session:
     def __init__(self, kind: str, connection: Any) -> None:
         self._kind = kind
         self._model = _model_of(connection)
+        self._most_output: int | None = None
         self._transcriber: str | None = None
         self._session_id: str | None = None
-        self._asked: dict[str, Any] = {}
+        self._asked: deque[StreamWatch] = deque()
+        """Responses that were authorized and have not begun."""
         self._watches: dict[str, StreamWatch] = {}
         self._live: Call | None = None
 
-    def sent(self, event: object) -> None:
-        """Note what the client asks for next."""
-        is_request, body = requested(event)
-        if is_request:
-            self._asked = body
-        elif (session := get(event, "session")) is not None:
-            self._note(session)
+    def __del__(self) -> None:
+        for watch in (*self._asked, *self._watches.values()):
+            watch.dropped()
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether responses are under way that somebody pays for."""
+        return bool(self._asked or self._watches)
+
+    def call(self, event: object, scope: Scope | None) -> Call | None:
+        """Return the call that an event of the client's is; None for other events."""
+        body = requested(self._kind, event)
+        if body is None:
+            if (session := get(event, "session")) is not None:
+                self._note(session)
+            return None
+        return Call(_provider, self._request_for(body), scope)
+
+    def expect(self, call: Call) -> StreamWatch:
+        """Wait for the response that a call asks for, which is about to be sent."""
+        watch = self._watch(call)
+        self._asked.append(watch)
+        return watch
+
+    def forget(self, watch: StreamWatch, error: BaseException) -> None:
+        """Sending a request has failed: nothing is to be expected of it."""
+        watch.stop()
+        if watch in self._asked:
+            self._asked.remove(watch)
+        if isinstance(error, Exception):
+            watch.call.release()
+        else:
+            watch.call.assume()
 
     def saw(self, event: object, scope: Scope | None) -> None:
         """Read one event of the server's."""
@@ -63,6 +119,10 @@ class Session:
             self._see_response(RESPONSES, get(event, "event"), scope)
         elif kind.startswith("response."):
             self._see_response(self._kind, event, scope)
+        elif kind == "error" and self._asked:
+            self._see_refusal()
+        elif not is_seen(scope):
+            return
         elif kind == TRANSCRIBED:
             self._see_transcript(event, scope)
         elif self._kind == LIVE and (reading := live_reading(event, self._model)) is not None:
@@ -72,6 +132,7 @@ class Session:
         self._model = name_of(get(session, "model")) or self._model
         self._session_id = name_of(get(session, "id")) or self._session_id
         self._transcriber = transcriber_of(session) or self._transcriber
+        self._most_output = number(get(session, "max_output_tokens")) or self._most_output
 
     def _see_response(self, operation: str, event: object, scope: Scope | None) -> None:
         key = self._key(event)
@@ -79,11 +140,23 @@ class Session:
         if watch is None:
             if get(event, "response", "id") is None:
                 return  # a piece of a response that was begun unseen
-            watch = self._watches[key] = self._begin(operation, event, scope)
+            if self._asked:
+                watch = self._asked.popleft()
+            elif is_seen(scope):
+                watch = self._begin(operation, event, scope)
+            else:
+                return
+            self._watches[key] = watch
         watch.saw(event)
         if get(event, "type") in ENDED:
             del self._watches[key]
             watch.ended()
+
+    def _see_refusal(self) -> None:
+        """The server has refused what was asked of it: that costs nothing."""
+        watch = self._asked.popleft()
+        watch.stop()
+        watch.call.fail()
 
     def _key(self, event: object) -> str:
         """Return which response an event belongs to: the last one begun, where it does not say."""
@@ -91,23 +164,42 @@ class Session:
         return key or next(reversed(self._watches), "")
 
     def _begin(self, operation: str, event: object, scope: Scope | None) -> StreamWatch:
-        body, self._asked = self._asked, {}
-        model = name_of(get(event, "response", "model")) or name_of(body.get("model"))
-        request = self._request(operation, model or self._model, body)
-        call = Call(_provider, request, scope)
-        warn_unlimited(call, "sessions over WebSockets")
-        watch = StreamWatch(call, _provider.reader(request, hide_usage=False))
+        """Follow a response that nobody asked for here: the server answers what it hears."""
+        model = name_of(get(event, "response", "model")) or self._model
+        call = Call(_provider, self._request(operation, model, {}), scope)
+        warn_unlimited(call, UNASKED)
+        return self._watch(call)
+
+    def _watch(self, call: Call) -> StreamWatch:
+        watch = StreamWatch(call, _provider.reader(call.request, hide_usage=False))
         watch.open()
         return watch
 
+    def _request_for(self, body: dict[str, Any]) -> Request:
+        """Return the request for a response; what was said before it is read again."""
+        if self._kind == RESPONSES:
+            request = _provider.request("/responses", body)
+            if isinstance(request, Request):
+                return replace(request, is_stream=True)
+        cap = cap_of(body, "max_output_tokens")
+        return replace(
+            self._request(self._kind, name_of(body.get("model")) or self._model, body),
+            output_cap=self._most_output if cap is None else cap,
+            has_hosted_tools=True,
+        )
+
     def _see_transcript(self, event: object, scope: Scope | None) -> None:
         request = self._request("transcriptions", self._transcriber, {})
-        Call(_provider, request, scope).settle(_provider.read(request, event))
+        call = Call(_provider, request, scope)
+        call.estimate.upload_bytes = 0  # nothing bounds what was heard but what the event says
+        warn_unlimited(call, UNASKED)
+        call.settle(_provider.read(request, event))
 
     def _see_seconds(self, reading: Reading, scope: Scope | None) -> None:
         """Enter what a live session has used so far: running totals, which replace each other."""
         if self._live is None:
             call = Call(_provider, self._request("live", self._model, {}), scope)
+            warn_unlimited(call, UNASKED)
             key = self._session_id
             self._live = call if key is None else _live_calls.setdefault(key, call)
         if reading.is_complete:
@@ -148,7 +240,8 @@ def parsed_wrapper(kind: str) -> Wrapper:
         event = wrapped(*args, **kwargs)
         with guard("read a session's event"):
             scope = current()
-            if not is_seen(scope):
+            known = _sessions.get(connection)
+            if not is_seen(scope) and not (known and known.is_followed):
                 return event
             if kind == UNCOVERED:
                 warn_uncovered(_provider.name, "/realtime/translations")
@@ -160,21 +253,72 @@ def parsed_wrapper(kind: str) -> Wrapper:
 
 
 def sent_wrapper(kind: str) -> Wrapper:
-    """Return what listens to `send`: a request for a response says what it sends."""
+    """Return what stands around `send`: a request for a response is authorized before it is sent.
+
+    What a server begins by itself, such as answering what it hears, nobody can refuse here.
+    """
 
     def send(wrapped: Any, connection: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with guard("read a session's request"):
-            _session(kind, connection).sent(args[0] if args else kwargs.get("event"))
-        return wrapped(*args, **kwargs)
+        asked = _asked(kind, connection, args, kwargs)
+        if asked is None:
+            return wrapped(*args, **kwargs)
+        session, call, sent = asked
+        with harmless("authorize a session's call"):
+            take(authorization(call, sent))
+        watch = session.expect(call)
+        try:
+            return wrapped(sent.event)
+        except BaseException as error:
+            session.forget(watch, error)
+            raise
 
     return send
 
 
+def async_sent_wrapper(kind: str) -> Wrapper:
+    """Return the same for async connections."""
+
+    async def send(
+        wrapped: Any, connection: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        asked = _asked(kind, connection, args, kwargs)
+        if asked is None:
+            return await wrapped(*args, **kwargs)
+        session, call, sent = asked
+        with harmless("authorize a session's call"):
+            await take_off_loop(
+                authorization(call, sent),
+                call.charges.payers.is_blocking,
+                partial(call.charges.release, call.call_id),
+            )
+        watch = session.expect(call)
+        try:
+            return await wrapped(sent.event)
+        except BaseException as error:
+            session.forget(watch, error)
+            raise
+
+    return send
+
+
+def _asked(
+    kind: str, connection: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Session, Call, SentEvent] | None:
+    """Return the call that sending an event is; None where it is none, or nobody's."""
+    with guard("read a session's request"):
+        event, scope = args[0] if args else kwargs["event"], current()
+        session = _session(kind, connection)
+        call = session.call(event, scope)
+        if call is not None and is_seen(scope):
+            return session, call, SentEvent(kind, event)
+    return None
+
+
 def _patches(name: str, kind: str) -> tuple[Patch, ...]:
-    parsed, sent = parsed_wrapper(kind), sent_wrapper(kind)
+    parsed = parsed_wrapper(kind)
     return tuple(
         Patch(owner, method, wrapper, is_required=False)
-        for owner in (name, f"Async{name}")
+        for owner, sent in ((name, sent_wrapper(kind)), (f"Async{name}", async_sent_wrapper(kind)))
         for method, wrapper in (("parse_event", parsed), ("send", sent))
     )
 

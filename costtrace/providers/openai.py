@@ -29,6 +29,7 @@ CAPS = {  # operation -> the names under which its body caps the output, the one
     "chat": ("max_completion_tokens", "max_tokens"),
     "completions": ("max_tokens",),
     "responses": ("max_output_tokens",),
+    "realtime": ("max_output_tokens",),
     "runs": ("max_completion_tokens",),
 }
 CACHE_OPTIONS = ("prompt_cache_retention", "prompt_cache_options")

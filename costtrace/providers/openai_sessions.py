@@ -6,6 +6,7 @@ A live session is one call, billed by the second; its events carry the seconds s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from costtrace.providers.base import Reading, as_units, get, name_of
@@ -42,15 +43,31 @@ def transcriber_of(session: object) -> str | None:
     return None
 
 
-def requested(event: object) -> tuple[bool, dict[str, Any]]:
-    """Tell whether an event sent by the client asks for a response, and with what body."""
-    if hasattr(event, "model_dump"):
-        event = event.model_dump(exclude_unset=True)
-    if not isinstance(event, dict) or event.get("type") != "response.create":
-        return False, {}
-    inner = event.get("response")
-    body = inner if isinstance(inner, dict) else event
-    return True, {name: value for name, value in body.items() if name != "type"}
+def requested(kind: str, event: object) -> dict[str, Any] | None:
+    """Return what an event of the client's asks of a response; None where it asks for none."""
+    fields = event_fields(event)
+    if fields.get("type") != "response.create" or kind not in (REALTIME, RESPONSES):
+        return None
+    if kind == REALTIME:
+        inner = fields.get("response")
+        return inner if isinstance(inner, dict) else {}
+    return {name: value for name, value in fields.items() if name not in ("type", "event_id")}
+
+
+def adjusted(kind: str, event: object, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event that asks for a response, with some values of what it asks for replaced."""
+    fields = event_fields(event)
+    if kind == REALTIME:
+        return {**fields, "response": {**(fields.get("response") or {}), **values}}
+    return {**fields, **values}
+
+
+def event_fields(event: object) -> dict[str, Any]:
+    """Return the fields of an event, which the SDK takes as a model or as a dict."""
+    if isinstance(event, dict):
+        return event
+    dump = getattr(event, "model_dump", None)
+    return dict(dump(exclude_unset=True)) if callable(dump) else {}
 
 
 def live_reading(event: object, model: str | None) -> Reading | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from types import FunctionType
+from types import CellType, FunctionType
 from typing import Any, Final
 
 _ABSENT: Final = object()  # the attribute was inherited: restoring is deleting
@@ -52,6 +52,30 @@ class Hook:
             delattr(self._owner, self._name)
         else:
             setattr(self._owner, self._name, self._before)
+
+
+class CellHook:
+    """The same for the one variable that a function was made with; the function stays itself."""
+
+    def __init__(self, function: Any, make: Callable[[Any], Callable[..., Any]]) -> None:
+        self._cells: tuple[CellType, ...] = getattr(function, "__closure__", None) or ()
+        self._make = make
+        self._put: Any = _ABSENT
+        self._before: Any = _ABSENT
+
+    def install(self) -> bool:
+        """Put the wrapper in place; False for a function that is made otherwise."""
+        if len(self._cells) != 1:
+            return False
+        self._before = self._cells[0].cell_contents
+        self._put = self._cells[0].cell_contents = self._make(self._before)
+        return True
+
+    def remove(self) -> None:
+        """Restore what was there, unless somebody replaced ours."""
+        for cell in self._cells:
+            if cell.cell_contents is self._put:
+                cell.cell_contents = self._before
 
 
 _wrappers: Final[dict[tuple[int, int], tuple[Any, Any, Any]]] = {}

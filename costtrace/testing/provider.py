@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 from costtrace.testing.answer import Answer, Call, Frame, Refusal, Stored, dump
 from costtrace.testing.connection import Connection, RawRequest, Server
 from costtrace.testing.delivery import deliver, deliver_messages
+from costtrace.testing.direct import direct_client, without_proxy
 from costtrace.testing.errors import error_answer
 from costtrace.testing.gates import Gates
 from costtrace.testing.log import Exchange, LoggedRequest, Received, RequestLog
@@ -101,8 +103,9 @@ class LoopbackProvider:
         return self.url
 
     def environ(self) -> dict[str, str]:
-        """Environment variables that point both SDKs here."""
+        """Environment variables that point both SDKs here, past any proxy."""
         return {
+            **{name: without_proxy(os.environ.get(name, "")) for name in ("NO_PROXY", "no_proxy")},
             "OPENAI_BASE_URL": self.openai_url,
             "OPENAI_API_KEY": FAKE_KEY,
             "ANTHROPIC_BASE_URL": self.anthropic_url,
@@ -127,7 +130,10 @@ class LoopbackProvider:
 
     def _client(self, module: str, name: str, base_url: str, options: dict[str, Any]) -> Any:
         create = getattr(importlib.import_module(module), name)
-        return create(**{"api_key": FAKE_KEY, "base_url": base_url, **options})
+        defaults: dict[str, Any] = {"api_key": FAKE_KEY, "base_url": base_url}
+        if "http_client" not in options:
+            defaults["http_client"] = direct_client(module, is_async=name.startswith("Async"))
+        return create(**{**defaults, **options})
 
     def _keep(self, client: Any) -> Any:
         self._clients.append(client)

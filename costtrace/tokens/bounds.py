@@ -28,7 +28,7 @@ _KEPT = {  # the same, but the provider's count endpoint knows
     "previous_response_id": "it continues an earlier response",
     "conversation": "it continues a conversation kept by the provider",
 }
-_UNBOUNDED = frozenset((*_ELSEWHERE, *_KEPT))
+_UNBOUNDED = frozenset((*_ELSEWHERE, *_KEPT, "thread"))
 _SETTINGS = """
     model max_tokens max_completion_tokens max_output_tokens max_tool_calls temperature top_p top_k
     n stream stream_options stop stop_sequences presence_penalty frequency_penalty logit_bias seed
@@ -136,6 +136,14 @@ def _refuse_unbounded(body: Mapping[str, Any]) -> None:
     for key, reason in _KEPT.items():
         if given(body, key) is not None:
             raise UnboundedError(reason, is_countable=True)
+    if "thread" in body:
+        _refuse_continuing(given(body, "thread"))
+
+
+def _refuse_continuing(thread: object) -> None:
+    """A thread that is created holds what the request does; one that is continued holds more."""
+    if thread is not None and (fields(thread) or {}).get("type") != "create":
+        raise UnboundedError("it continues a thread kept by the provider")
 
 
 def _refuse_summaries(management: object) -> None:

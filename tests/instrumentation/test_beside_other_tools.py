@@ -291,6 +291,52 @@ def test_a_byte_streams_own_attributes_are_passed_on(provider: LoopbackProvider)
     assert (inner.is_closed, watch.count) == (True, 1)
 
 
+def test_the_spans_of_the_sdks_own_tracing_stay_as_they_are(
+    provider: LoopbackProvider, ledger: CostLedger
+):
+    """Anthropic's follow a stream through an observer on its bytes, which ours stand around."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, tracer_provider = InMemorySpanExporter(), TracerProvider()
+    tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
+    client = provider.anthropic(max_retries=0, open_telemetry={"tracer_provider": tracer_provider})
+
+    def spans() -> list[Any]:
+        exporter.clear()
+        message: Any = {"model": "claude-haiku-4-5", "messages": ASK, "max_tokens": 99}
+        list(client.messages.create(**message, stream=True))
+        with client.messages.stream(**message) as stream:
+            next(iter(stream))  # and is left
+        with client.messages.with_streaming_response.create(**message) as response:
+            response.read()
+        with client.messages.with_streaming_response.create(**message, stream=True) as response:
+            list(response.parse())
+        return [
+            (
+                span.name,
+                span.status.status_code,
+                {
+                    name: value
+                    for name, value in (span.attributes or {}).items()
+                    if name.rpartition(".")[2] not in ("id", "time_to_first_chunk")
+                },
+                [event.name for event in span.events],
+            )
+            for span in exporter.get_finished_spans()
+        ]
+
+    without = spans()
+    with budget("alice", 1, ledger=ledger):
+        assert spans() == without
+    assert len(without) == 4
+    assert [span[2].get("gen_ai.usage.output_tokens") for span in (without[0], without[3])] == [
+        20
+    ] * 2
+    tracer_provider.shutdown()
+
+
 # Middleware of the SDK: several billed requests inside one call
 
 

@@ -10,6 +10,7 @@ import anthropic
 import openai
 import pytest
 from call_table import (
+    CALLS,
     SHAPES,
     CallCase,
     Client,
@@ -19,6 +20,7 @@ from call_table import (
     run,
     supports,
 )
+from sdk_matrix.__main__ import PAIRS, README, in_readme
 
 from costtrace import CostLedger, budget
 from costtrace.testing import LoopbackProvider
@@ -67,6 +69,17 @@ def test_a_call_is_one_exact_entry(
         grade = "unpriced" if case.cost is None else "reported"
         assert (entry.cost_usd, entry.grade) == (case.cost, grade)
     _note(case, shape, is_async)
+
+
+def test_the_readmes_table_has_a_row_for_each_call_and_a_column_for_each_pair():
+    """Its numbers are compared with what has passed where all pairs are run."""
+    head, _, *rows, total = in_readme(README.read_text()).splitlines()
+    names = [row.split("`")[1] for row in rows]
+    assert sorted(names) == sorted({case.name for case in CALLS})
+    assert [cell.strip() for cell in head.split("|")[2:-1]] == [pair.name for pair in PAIRS]
+    columns = [[cell.strip() for cell in row.split("|")[2:-1]] for row in (*rows, total)]
+    for *counts, whole in zip(*columns, strict=True):
+        assert sum(int(count) for count in counts if count != "-") == int(whole)
 
 
 def _note(case: CallCase, shape: str, is_async: bool) -> None:

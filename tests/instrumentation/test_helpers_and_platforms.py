@@ -102,6 +102,22 @@ def test_a_manager_that_is_never_entered_costs_nothing(
     assert len(ledger.entries) == 0
 
 
+def test_a_lazy_call_is_paid_by_who_sends_it(
+    openai_client: Any, anthropic_client: Any, ledger: CostLedger
+):
+    """What is made in one scope and entered in another belongs to the other."""
+    with budget("alice", 1, ledger=ledger):
+        chat = openai_client.chat.completions.stream(model="gpt-4o-mini", messages=ASK)
+        message = anthropic_client.messages.stream(model=HAIKU, max_tokens=99, messages=ASK)
+        raw = openai_client.responses.with_streaming_response.create(model="gpt-4o-mini", input="H")
+    with budget("bob", 1, ledger=ledger), chat as one, message as two, raw as three:
+        one.get_final_completion()
+        two.get_final_message()
+        three.read()
+    assert [entry.user_id for entry in ledger.entries] == ["bob"] * 3
+    assert ledger.total_cost == 2 * GPT + CLAUDE
+
+
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_a_tool_runner_is_one_entry_a_turn(
     is_streamed: bool, anthropic_client: Any, provider: LoopbackProvider, ledger: CostLedger
@@ -126,6 +142,30 @@ def test_a_tool_runner_is_one_entry_a_turn(
             if is_streamed:
                 list(turn)
     exact(ledger, "messages", CLAUDE, 2)
+
+
+def test_each_turn_of_a_message_thread_is_an_entry(
+    anthropic_client: Any, provider: LoopbackProvider, ledger: CostLedger
+):
+    """The provider keeps what was said, so a later turn reserves as much as there can be of it."""
+    thread = anthropic_client.beta.messages.thread(model=HAIKU, max_tokens=99)
+    with budget("alice", 1, ledger=ledger):
+        thread.send({"role": "user", "content": "Why?"})
+        with thread.stream({"role": "user", "content": "Go on."}) as stream:
+            stream.get_final_message()
+
+        async def main() -> None:
+            async with provider.async_anthropic() as client:
+                thread = client.beta.messages.thread(model=HAIKU, max_tokens=99)
+                await thread.send({"role": "user", "content": "Why?"})
+
+        asyncio.run(main())
+    exact(ledger, "messages", CLAUDE, 3)
+    first, second, _ = ledger.entries
+    assert first.reserved_usd is not None
+    assert second.reserved_usd is not None
+    assert first.reserved_usd < Decimal("0.01")
+    assert second.reserved_usd > Decimal("0.2")  # 200,000 tokens at 1.00
 
 
 def test_free_calls_are_not_recorded(openai_client: Any, anthropic_client: Any, ledger: CostLedger):

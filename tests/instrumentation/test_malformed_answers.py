@@ -1,4 +1,4 @@
-"""Two thousand answers that no provider should send: the caller gets what it gets without us."""
+"""Four thousand answers that no provider should send: the caller gets what it gets without us."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from call_table import Pair, each, got, run
 
 from costtrace import CostLedger, budget
 from costtrace.instrumentation import faults
@@ -134,13 +135,13 @@ def mangling(seed: int) -> Callable[[bytes], bytes]:
     return spoil
 
 
-def read(call: Callable[[], Any], is_stream: bool) -> list[Any]:
+async def read(call: Callable[[], Any], is_stream: bool) -> list[Any]:
     """Return all that the caller of a call can see."""
     seen: list[Any] = []
     try:
-        answer = call()
+        answer = await got(call())
         if is_stream:
-            for event in answer:
+            async for event in each(answer):
                 seen.append(shape(event))
         else:
             seen.append(shape(answer))
@@ -166,32 +167,41 @@ CALLS: dict[str, Callable[[Any, Any, bool], Any]] = {
 }
 
 
+EACH = 250  # bodies: eight cases, sync and async, make 4,000
+CASES = [(name, is_stream) for name in CALLS for is_stream in (False, True)]
+CASES.remove(("embeddings", True))
+CASES.remove(("images", True))
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize(("name", "is_stream"), CASES)
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_malformed_answers_are_the_same_with_and_without_us(
-    name: str,
-    is_stream: bool,
-    provider: LoopbackProvider,
-    openai_client: Any,
-    anthropic_client: Any,
+    name: str, is_stream: bool, is_async: bool, provider: LoopbackProvider
 ):
     """Value, chunks, error: all the same; each call is an entry that the ledger can keep."""
-    count = 0 if is_stream and name in ("embeddings", "images") else 250
+    pair = Pair(provider, is_async)
+    openai, anthropic = pair.client("openai").client, pair.client("anthropic").client
+
+    def call() -> Any:
+        return CALLS[name](openai, anthropic, is_stream)
+
+    async def main(ledger: CostLedger) -> None:
+        for seed in range(EACH):
+            spoil = mangling(seed + EACH * is_async)
+            reply = Reply(input_tokens=100, output_tokens=5, transform=spoil)
+            provider.queue(reply, reply)
+            without = await read(call, is_stream)
+            with budget("alice", 10_000, ledger=ledger) as b:
+                assert await read(call, is_stream) == without, seed
+                assert b.reserved_usd == 0 or is_stream
+        await got(openai.close())
+        await got(anthropic.close())
+
     before = faults()
     with CostLedger() as ledger:
-        for seed in range(count):
-            reply = Reply(input_tokens=100, output_tokens=5, transform=mangling(seed))
-            provider.queue(reply, reply)
-
-            def call() -> Any:
-                return CALLS[name](openai_client, anthropic_client, is_stream)
-
-            without = read(call, is_stream)
-            with budget("alice", 10_000, ledger=ledger) as b:
-                assert read(call, is_stream) == without, seed
-                assert b.reserved_usd == 0 or is_stream
-        assert len([e for e in ledger.entries if e.adjusts is None]) == count
+        run(main(ledger), is_async=is_async)
+        assert len([e for e in ledger.entries if e.adjusts is None]) == EACH
         assert ledger.flush()
         assert ledger.verify() == []
     assert faults() == before

@@ -219,6 +219,31 @@ def test_tool_outputs_belong_to_their_run(
     assert [(e.status, e.cost_usd) for e in ledger.entries] == [("ok", RUN)]
 
 
+SUBMIT = """
+import sys, openai, costtrace
+with costtrace.CostLedger(path=sys.argv[1]) as ledger, costtrace.budget("bob", 1, ledger=ledger):
+    runs = openai.OpenAI().beta.threads.runs
+    runs.submit_tool_outputs(thread_id="t", run_id=sys.argv[2], tool_outputs=[])
+    runs.retrieve(sys.argv[2], thread_id="t")
+"""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_another_process_may_submit_the_tool_outputs(
+    openai_client: Any, provider: LoopbackProvider, tmp_path: Path
+):
+    """The run is found in the ledger that both share: it is still one call, of who began it."""
+    provider.reply(finish_reason="requires_action", usage=None)
+    path = tmp_path / "costs.db"
+    with CostLedger(path=path) as ledger, budget("alice", 10, ledger=ledger) as b:
+        run = openai_client.beta.threads.runs.create(
+            thread_id="t", assistant_id="a", model="gpt-4o"
+        )
+        _in_another_process(provider, SUBMIT, str(path), run.id)
+        assert (b.spent_usd, b.reserved_usd) == (RUN, 0)
+        assert [(e.user_id, e.grade) for e in ledger.entries] == [("alice", "reported")]
+
+
 # Batches
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from costtrace import CostLedger, InstrumentationWarning, budget
+from costtrace import BudgetExceededError, CostLedger, InstrumentationWarning, budget
 from costtrace.instrumentation import begin
 from costtrace.testing import LoopbackProvider, Reply
 from costtrace.usage import Usage
@@ -33,6 +34,12 @@ def until(connection: Any, kind: str) -> Any:
     while (event := connection.recv()).type != kind:
         pass
     return event
+
+
+def asked_of(provider: LoopbackProvider) -> list[Any]:
+    """Return the events that have asked a session for a response."""
+    bodies = [request.body for request in provider.requests]
+    return [body for body in bodies if body.get("type") == "response.create"]
 
 
 def test_each_turn_of_a_responses_session_is_an_entry(
@@ -152,16 +159,157 @@ def test_async_sessions_are_seen(provider: LoopbackProvider, any_ledger: CostLed
     assert [e.cost_usd for e in any_ledger.entries] == [GPT, REALTIME]
 
 
+def test_a_response_is_reserved_before_it_is_asked_for(
+    provider: LoopbackProvider, any_ledger: CostLedger
+):
+    """As any other call: held while it comes, and its cost once it is done."""
+    with (
+        budget("alice", 1, ledger=any_ledger) as b,
+        client_of(provider).responses.connect() as session,
+    ):
+        session.response.create(model="gpt-4o-mini", input="Hi", max_output_tokens=100)
+        assert 0 < b.reserved_usd < Decimal("0.001")
+        until(session, "response.completed")
+        assert (b.reserved_usd, b.spent_usd) == (0, GPT)
+
+
+@pytest.mark.parametrize("kind", ["responses", "realtime"])
+def test_a_response_that_does_not_fit_is_refused_and_not_sent(
+    kind: str, provider: LoopbackProvider, ledger: CostLedger
+):
+    """The session goes on: a later budget pays for the next one."""
+    client = client_of(provider)
+    is_realtime = kind == "realtime"
+    manager = (
+        client.realtime.connect(model="gpt-realtime") if is_realtime else client.responses.connect()
+    )
+    asked: Any = {} if is_realtime else {"model": "gpt-4o-mini", "input": "Hi"}
+    with manager as session:
+        with budget("alice", "0.000001", ledger=ledger), pytest.raises(BudgetExceededError):
+            session.response.create(**asked)
+        assert (asked_of(provider), len(ledger.entries)) == ([], 0)
+        with budget("bob", 9, ledger=ledger) as b:
+            session.response.create(**asked)
+            until(session, "response.done" if is_realtime else "response.completed")
+        assert (b.spent_usd, b.reserved_usd) == (REALTIME if is_realtime else GPT, 0)
+
+
+def test_async_responses_are_refused_too(provider: LoopbackProvider, any_ledger: CostLedger):
+    """Off the event loop, where the store is a file."""
+
+    async def main() -> None:
+        url = provider.openai_url.replace("http", "ws")
+        async with (
+            provider.async_openai(websocket_base_url=url) as client,
+            client.responses.connect() as session,
+        ):
+            with budget("alice", 0, ledger=any_ledger), pytest.raises(BudgetExceededError):
+                await session.response.create(model="gpt-4o-mini", input="Hi")
+            with budget("bob", 1, ledger=any_ledger) as b:
+                await session.response.create(model="gpt-4o-mini", input="Hi")
+                assert b.reserved_usd > 0
+                while (await session.recv()).type != "response.completed":
+                    pass
+            assert (b.spent_usd, b.reserved_usd) == (GPT, 0)
+
+    asyncio.run(main())
+    assert len(asked_of(provider)) == 1
+
+
+@pytest.mark.parametrize("kind", ["responses", "realtime"])
+def test_a_response_without_a_cap_is_given_one_that_is_paid_for(
+    kind: str, provider: LoopbackProvider, ledger: CostLedger
+):
+    """In the event, wherever its kind of session has it; a cap of the session's own is kept to."""
+    client = client_of(provider)
+    with budget("alice", "2.2" if kind == "realtime" else "0.1", ledger=ledger):
+        if kind == "realtime":
+            with client.realtime.connect(model="gpt-realtime") as session:
+                session.response.create(response={"instructions": "Be kind."})
+                until(session, "response.done")
+                session.session.update(session={"type": "realtime", "max_output_tokens": 50})
+                session.response.create()
+                until(session, "response.done")
+        else:
+            with client.responses.connect() as session:
+                session.response.create(model="gpt-4", input="Hi")
+                until(session, "response.completed")
+    bodies = asked_of(provider)
+    if kind == "realtime":
+        assert 0 < bodies[0]["response"]["max_output_tokens"] < 4096
+        assert bodies[0]["response"]["instructions"] == "Be kind."
+        assert "response" not in bodies[1]
+    else:
+        assert 0 < bodies[0]["max_output_tokens"] < 8192
+
+
+def test_a_response_that_the_server_refuses_costs_nothing(
+    provider: LoopbackProvider, ledger: CostLedger
+):
+    """Its error gives back what was reserved."""
+    with budget("alice", 1, ledger=ledger) as b, client_of(provider).responses.connect() as session:
+        provider.reply(status=429)
+        session.response.create(model="gpt-4o-mini", input="Hi")
+        until(session, "error")
+        assert (b.reserved_usd, b.spent_usd) == (0, 0)
+    assert [entry.status for entry in ledger.entries] == ["error"]
+
+
+def test_a_request_that_cannot_be_sent_costs_nothing(
+    provider: LoopbackProvider, ledger: CostLedger
+):
+    """The connection was closed before."""
+    from websockets.exceptions import ConnectionClosed
+
+    with budget("alice", 1, ledger=ledger) as b, client_of(provider).responses.connect() as session:
+        session.close()
+        with pytest.raises(ConnectionClosed):
+            session.response.create(model="gpt-4o-mini", input="Hi")
+        assert b.reserved_usd == 0
+    assert len(ledger.entries) == 0
+
+
+def test_a_response_that_nobody_reads_is_not_free(provider: LoopbackProvider, ledger: CostLedger):
+    """Entered as far as known when its scope is left, and exactly if it is read after all."""
+    with client_of(provider).responses.connect() as session:
+        with budget("alice", 1, ledger=ledger) as b:
+            session.response.create(model="gpt-4o-mini", input="Hi", max_output_tokens=100)
+        (entry,) = ledger.entries
+        assert (entry.status, entry.grade) == ("partial", "estimated")
+        assert entry.cost_usd is not None
+        assert b.reserved_usd > 0
+        with budget("bob", 1, ledger=ledger):
+            until(session, "response.completed")
+    (entry,) = ledger.entries
+    assert (entry.status, entry.cost_usd, entry.user_id) == ("ok", GPT, "alice")
+    assert b.reserved_usd == 0
+
+
+def test_a_connection_that_is_dropped_holds_nothing(provider: LoopbackProvider, ledger: CostLedger):
+    """What nobody can read any more is given back."""
+    client = client_of(provider)
+    with budget("alice", 1, ledger=ledger) as b:
+        session = client.responses.connect().enter()
+        session.response.create(model="gpt-4o-mini", input="Hi", max_output_tokens=100)
+        session.close()
+    assert b.reserved_usd > 0
+    del session
+    gc.collect()
+    assert b.reserved_usd == 0
+    assert [entry.status for entry in ledger.entries] == ["partial"]
+
+
 def test_a_limit_that_cannot_hold_a_session_says_so(
     provider: LoopbackProvider, ledger: CostLedger, monkeypatch: pytest.MonkeyPatch
 ):
-    """Its responses are entered when they come, and cannot be refused."""
+    """The seconds of a live session are entered as they go by, and cannot be refused."""
     monkeypatch.setattr(begin, "_warned", set())
-    with budget("alice", 1, ledger=ledger) as b, client_of(provider).responses.connect() as session:
-        session.response.create(model="gpt-4o-mini", input="Hi")
-        with pytest.warns(InstrumentationWarning, match="sessions over WebSockets"):
-            until(session, "response.completed")
-    assert b.spent_usd == GPT
+    with budget("alice", 1, ledger=ledger), client_of(provider).live.connect() as session:
+        session.send({"type": "session.start", "session": {"model": "gpt-live-1"}})
+        session.send({"type": "session.input_audio.append", "audio": ""})
+        with pytest.warns(InstrumentationWarning, match="WebSocket sessions"):
+            until(session, "session.usage.updated")
+    assert len(ledger.entries) == 1
 
 
 def test_outside_a_scope_nothing_is_entered(provider: LoopbackProvider, ledger: CostLedger):

@@ -216,6 +216,30 @@ def test_eager_tasks(run):
 
 
 @has_eager_tasks
+@pytest.mark.parametrize("is_known_before", [False, True])
+def test_eager_task_of_a_loop_without_a_factory(is_known_before):
+    """Libraries call asyncio's own factory by themselves, also one that they imported earlier."""
+    factory = asyncio.eager_task_factory
+
+    async def child():
+        first = who()
+        await asyncio.sleep(0)
+        return first, who()
+
+    async def main():
+        with as_user("alice"):
+            made = factory if is_known_before else asyncio.eager_task_factory
+            task = made(asyncio.get_running_loop(), child())
+            assert made is factory
+        with as_user("bob"):
+            return await task, who()
+
+    assert asyncio.run(main()) == (("alice", "alice"), "bob")
+    (cell,) = factory.__closure__
+    assert cell.cell_contents is asyncio.Task
+
+
+@has_eager_tasks
 def test_eager_task_that_stays_in_a_scope(run):
     """A scope that an eager task enters in its first step is still there in the second."""
 

@@ -2,12 +2,14 @@
 
 Each pair of SDKs gets a virtual environment of its own, made once under the user's cache folder.
 With `--table` the cells that passed are written as a table in Markdown, `--short` with one number
-for each call and pair. Exit status 1 when any test failed.
+for each call and pair; `--readme check` compares the short one with the README's, `--readme write`
+puts it there. Exit status 1 when any test failed, or the README's table says something else.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import subprocess
@@ -22,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+MARK = "<!-- table: python -m tests.sdk_matrix --readme write -->"
 TESTS = [
     f"tests/instrumentation/test_{name}.py"
     for name in ("call_table", "streams_left_early", "asking_for_usage")
@@ -71,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sdk_matrix", description=__doc__)
     parser.add_argument("--table", type=Path, help="write the cells that passed to this file")
     parser.add_argument("--short", action="store_true", help="one number for each call and pair")
+    parser.add_argument("--readme", choices=("check", "write"), help="the table in README.md")
     parser.add_argument("--jobs", type=int, default=2, help="pairs that run at the same time")
     parser.add_argument("pairs", nargs="*", help="versions of openai; all without any")
     options = parser.parse_args(arguments)
@@ -82,7 +87,27 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{mark}: {outcome.pair.name} ({outcome.seconds:.0f} s) {outcome.said}")
     if options.table:
         options.table.write_text(short_table(outcomes) if options.short else table(outcomes))
-    return 0 if all(outcome.is_passed for outcome in outcomes) else 1
+    is_right = options.readme is None or renew(short_table(outcomes), options.readme == "write")
+    return 0 if is_right and all(outcome.is_passed for outcome in outcomes) else 1
+
+
+def renew(short: str, is_written: bool) -> bool:
+    """Compare the README's table with what has passed, or write it there; tell if it is right."""
+    text = README.read_text()
+    said = in_readme(text)
+    if said == short:
+        return True
+    if is_written:
+        README.write_text(text.replace(said, short))
+        return True
+    lines = difflib.unified_diff(said.splitlines(), short.splitlines(), "README.md", "passed", n=0)
+    print("\n".join(lines), "\nto renew it: python -m tests.sdk_matrix --readme write", sep="\n")
+    return False
+
+
+def in_readme(text: str) -> str:
+    """Return the README's table."""
+    return text.partition(f"{MARK}\n\n")[2].partition("\n\n")[0] + "\n"
 
 
 def run(pair: Pair) -> Outcome:
@@ -91,8 +116,8 @@ def run(pair: Pair) -> Outcome:
     python = environment(pair)
     with tempfile.TemporaryDirectory() as folder:
         cells = Path(folder) / "cells.jsonl"
-        command = [str(python), "-m", "pytest", *TESTS, "-q", "-W", "default", "--tb=short"]
-        command += ["-p", "tests.sdk_matrix.absent", "-p", "no:cacheprovider"]
+        command = [str(python), "-m", "pytest", *TESTS, "-W", "default", "--disable-warnings"]
+        command += ["--tb=short", "-p", "tests.sdk_matrix.absent", "-p", "no:cacheprovider"]
         done = subprocess.run(
             command,
             cwd=ROOT,

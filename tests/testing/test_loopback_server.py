@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import openai
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costtrace.testing import LoopbackProvider, Reply, count_input, count_text
@@ -212,6 +212,36 @@ def test_environ_reaches_clients_made_without_arguments(provider: LoopbackProvid
     assert len(provider.requests) == 1
 
 
+PROXIES = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "http://127.0.0.1:9"}
+
+
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_a_proxy_of_the_environment_is_not_asked(sdk: str, provider: LoopbackProvider) -> None:
+    """The provider's own clients go straight to 127.0.0.1, which no proxy could reach for them."""
+
+    def ask(client: Any) -> Any:
+        messages = getattr(client, "messages", None) or client.chat.completions
+        return messages.create(model="gpt-4o-mini", messages=MESSAGES, max_tokens=5)
+
+    async def ask_async() -> None:
+        async with getattr(provider, f"async_{sdk}")(max_retries=0) as client:
+            await ask(client)
+
+    with patch.dict(os.environ, PROXIES):
+        ask(getattr(provider, sdk)(max_retries=0))
+        asyncio.run(ask_async())
+    assert len(provider.requests) == 2
+
+
+def test_environ_goes_past_a_proxy(provider: LoopbackProvider) -> None:
+    """A client of the test's own, too; hosts that were excepted before still are."""
+    with patch.dict(os.environ, {**PROXIES, "NO_PROXY": "intranet"}):
+        environ = provider.environ()
+        with patch.dict(os.environ, environ), openai.OpenAI(max_retries=0) as client:
+            client.chat.completions.create(**CHAT)
+    assert environ["NO_PROXY"] == "intranet,127.0.0.1"
+
+
 def test_log_can_be_waited_for_and_cleared(provider: LoopbackProvider) -> None:
     """Counting starts anew after clear; waiting in vain is an error that says for what."""
     client = provider.openai()
@@ -278,6 +308,7 @@ def shared() -> Any:
         yield running
 
 
+@settings(deadline=None)
 @given(
     limit=st.integers(1, 60),
     choices=st.integers(1, 4),

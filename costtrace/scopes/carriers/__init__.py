@@ -14,16 +14,17 @@ from typing import Final
 
 from costtrace.scopes import leaf
 from costtrace.scopes.carriers import executors, greenlets, loops, threads, trio_tasks
-from costtrace.scopes.hook import Hook
+from costtrace.scopes.hook import CellHook, Hook
 from costtrace.scopes.lifecycle import guarded
 
-_FAMILIES: Final[dict[str, Callable[[ModuleType], Iterable[Hook]]]] = {
+_FAMILIES: Final[dict[str, Callable[[ModuleType], Iterable[Hook | CellHook]]]] = {
     "threading": threads.hooks,
     "multiprocessing.pool": threads.pool_hooks,
     "concurrent.futures._base": executors.future_hooks,
     "concurrent.futures.thread": executors.hooks,
     "concurrent.futures.process": executors.process_hooks,
     "asyncio.base_events": loops.hooks,
+    "asyncio.tasks": loops.task_hooks,
     "uvloop": loops.uvloop_hooks,
     "anyio._backends._asyncio": threads.anyio_hooks,
     "trio": trio_tasks.hooks,
@@ -31,7 +32,7 @@ _FAMILIES: Final[dict[str, Callable[[ModuleType], Iterable[Hook]]]] = {
     "gevent.threadpool": greenlets.pool_hooks,
 }
 
-_installed: Final[dict[str, list[Hook]]] = {}
+_installed: Final[dict[str, list[Hook | CellHook]]] = {}
 
 
 def follow() -> None:

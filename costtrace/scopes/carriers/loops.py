@@ -2,8 +2,8 @@
 
 No task factory is set or wrapped. Every task that does not start eagerly has its first step
 scheduled through `call_soon` while its creator is the current task: there it gets its leaf,
-whoever constructed it. Eager tasks (3.12+) need a factory, so `create_task` is hooked as soon as
-one is seen on any loop.
+whoever constructed it. Eager tasks (3.12+) need a factory: asyncio's own is hooked inside, and
+`create_task` as soon as any factory is seen on a loop.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from types import BuiltinMethodType, ModuleType
 from typing import Any, Final
 
 from costtrace.scopes import leaf as leaves
 from costtrace.scopes import lifecycle
 from costtrace.scopes.binding import BoundOnce, Clean
-from costtrace.scopes.hook import Hook
+from costtrace.scopes.hook import CellHook, Hook
 from costtrace.scopes.leaf import LEAF, Carried, Visit, mark, nearest
 
 HAS_EAGER_TASKS: Final = sys.version_info >= (3, 12)
@@ -73,6 +74,15 @@ def uvloop_hooks(uvloop: ModuleType) -> Iterator[Hook]:
     yield Hook(uvloop.Loop, "call_later", _make_call_later)
     yield Hook(uvloop.Loop, "call_at", _make_call_later)
     yield from _rare_hooks(uvloop.Loop)
+
+
+def task_hooks(tasks: ModuleType) -> Iterator[CellHook]:
+    """asyncio's own eager factory, which libraries also call without setting it on their loop.
+
+    It is told by its identity, so it stays; what it constructs tasks with is replaced inside it.
+    """
+    if HAS_EAGER_TASKS:
+        yield CellHook(tasks.eager_task_factory, _make_constructor)
 
 
 def _rare_hooks(loop_class: type) -> Iterator[Hook]:
@@ -148,19 +158,31 @@ def _make_set_task_factory(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _make_create_task(original: Callable[..., Any]) -> Callable[..., Any]:
     def create_task(self: Any, coro: Any, **kwargs: Any) -> Any:
-        carried, standing = leaves.to_carry(), leaves.standing
-        before, standing.newborn = standing.newborn, carried
-        try:
-            task = original(self, coro, **kwargs)
-        finally:
-            standing.newborn = before
-        if carried is not None and leaves.leaf_of(task) is None:
-            with suppress(TypeError):  # a factory may return anything
-                mark(task, carried)
-            meet(self)
-        return task
+        return _born(self, partial(original, self, coro, **kwargs))
 
     return create_task
+
+
+def _make_constructor(original: Callable[..., Any]) -> Callable[..., Any]:
+    def construct(coro: Any, **kwargs: Any) -> Any:
+        return _born(kwargs["loop"], partial(original, coro, **kwargs))
+
+    return construct
+
+
+def _born(loop: Any, make: Callable[[], Any]) -> Any:
+    """Return a task that may run its first step as it is made: it stands where its maker does."""
+    carried, standing = leaves.to_carry(), leaves.standing
+    before, standing.newborn = standing.newborn, carried
+    try:
+        task = make()
+    finally:
+        standing.newborn = before
+    if carried is not None and leaves.leaf_of(task) is None:
+        with suppress(TypeError):  # a factory may return anything
+            mark(task, carried)
+        meet(loop)
+    return task
 
 
 def _make_inner_call_soon(original: Callable[..., Any]) -> Callable[..., Any]:
