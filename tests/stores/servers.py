@@ -102,6 +102,8 @@ class Server:
         """End it without any notice."""
         if self.process is not None:
             os.kill(self.process.pid, signal.SIGSTOP)  # a child that is born now would survive
+            state = Path(f"/proc/{self.process.pid}/stat")
+            wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] in "TtZX")
             self.signal(signal.SIGKILL)
             self.process.wait()
             self.process = None
