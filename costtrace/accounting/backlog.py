@@ -12,9 +12,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from costtrace.accounting.waiting import Release, Waiting, name_of
+from costtrace.accounting.waiting import Release, Settlement, Waiting, name_of
 from costtrace.exceptions import CallConflictError
 
 if TYPE_CHECKING:  # a ledger in memory has no use for a spool
@@ -63,7 +64,15 @@ class Backlog:
             self.add(step)
 
     def add(self, step: Waiting) -> None:
-        """Let a step wait."""
+        """Let a step wait; while a settlement waits, its own hold stands for what it leaves."""
+        if isinstance(step, Settlement) and (step.rest is not None or step.frees):
+            self._append(replace(step, rest=None, frees=""))
+            if step.frees:
+                self._append(Release(step.frees))
+        else:
+            self._append(step)
+
+    def _append(self, step: Waiting) -> None:
         is_certain = not isinstance(step, Release) or step.is_certain
         with self._adding:
             if len(self._steps) < (MOST_WAITING if is_certain else MOST_UNCERTAIN):

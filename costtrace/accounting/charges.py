@@ -110,17 +110,20 @@ class Charges:
         if errors:
             self.home.postings.observed(errors[0])
 
-    def hold(self, entry: CostEntry) -> None:
-        """Hold more for a call that was authorized, whatever the limits. Never raises."""
-        for ledger, terms in self.groups:
-            ledger.postings.hold(entry, ledger.postings.owners(entry.user_id, terms))
-
     # after it
 
-    def enter(self, entry: CostEntry, *, amend: bool = False) -> None:
-        """Settle the call in every ledger."""
+    def enter(
+        self,
+        entry: CostEntry,
+        *,
+        amend: bool = False,
+        rest: CostEntry | None = None,
+        frees: str = "",
+    ) -> None:
+        """Settle the call in every ledger; `rest` stays reserved, `frees` is an earlier rest."""
         for ledger, terms in self.groups:
-            ledger.enter(entry, ledger.postings.owners(entry.user_id, terms), amend=amend)
+            owners = ledger.postings.owners(entry.user_id, terms)
+            ledger.enter(entry, owners, amend=amend, rest=rest, frees=frees)
         if entry.adjusts is None:
             self._held = None
         self._compare(entry)

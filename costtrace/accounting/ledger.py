@@ -179,12 +179,18 @@ class CostLedger(Keeping):
         *,
         amend: bool = False,
         must_be_new: bool = False,
+        rest: CostEntry | None = None,
+        frees: str = "",
     ) -> None:
-        """Settle a finished call and pass it on to the sinks.
+        """Settle a call and pass it on to the sinks.
+
+        `rest` stays reserved for it, where it goes on, and `frees` is the id of an earlier rest.
 
         With `must_be_new`, an id that is known at another cost raises `CallConflictError`.
         """
-        self.postings.settle(entry, owners, amend=amend, must_be_new=must_be_new)
+        self.postings.settle(
+            entry, owners, amend=amend, must_be_new=must_be_new, rest=rest, frees=frees
+        )
         for sink in self.sinks:
             try:
                 sink.entry(entry)

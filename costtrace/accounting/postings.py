@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -206,11 +207,6 @@ class Postings:
         self._counts.add(_REFUSED)
         log.warning("sent, but would have been refused: %s", error)
 
-    def hold(self, entry: CostEntry, owners: tuple[str, ...]) -> None:
-        """Hold an entry's cost without asking any limit: it was authorized before. Never raises."""
-        hold = Hold(entry, owners, (), self._lease_s, self.process)
-        self._attempt("hold", lambda: self._ask(self.store.reserve, hold))
-
     # after it
 
     def settle(
@@ -220,15 +216,20 @@ class Postings:
         *,
         amend: bool = False,
         must_be_new: bool = False,
+        rest: CostEntry | None = None,
+        frees: str = "",
     ) -> None:
         """Enter what a call did cost; if the store is away, as soon as it is back.
 
+        `rest` stays reserved: what a call may still cost that is entered before its end; `frees` is
+        the id of an earlier rest.
         Raises nothing, but with `must_be_new` what the store says of an entry that it will never
         take: `CallConflictError` for an id that is known at another cost, `ValueError` for an
         amount beyond all it counts to. Else the first one stands.
         """
         self._define_waiting()
-        step = Settlement(entry, owners, amend)
+        held = None if rest is None else Hold(rest, owners, (), self._lease_s, self.process)
+        step = Settlement(entry, owners, amend, held, frees)
         if must_be_new and not self._backlog:
             try:
                 self._take(step)
@@ -284,6 +285,8 @@ class Postings:
         entry, owners = step.entry, step.owners
         watches = self.alerts.watches(owners, to_us(entry.timestamp))
         settle = self.store.settle
+        if step.rest is not None or step.frees:
+            settle = partial(settle, rest=step.rest, frees=step.frees)
         crossed = self._ask(settle, entry, owners, watches, amend=step.amend)
         if crossed:
             self._crossed.extend(crossed)

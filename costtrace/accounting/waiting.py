@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from costtrace.entry import CostEntry
+from costtrace.stores.base import Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,10 @@ class Settlement:
     entry: CostEntry
     owners: tuple[str, ...]
     amend: bool = False
+    rest: Hold | None = None
+    """What the call may still cost; while a settlement waits, its own hold stands for that."""
+    frees: str = ""
+    """The hold of an earlier rest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class Call:
         self.reserved: CostEntry | None = None
         self.reserved_each: Picodollars | None = None
         self.reserved_attempts = 1
+        self._rest_id = ""
         self.attempts = 1
         self.unknown_attempts = 0
         """Attempts before the last one that may have been billed without an answer."""
@@ -138,12 +139,15 @@ class Call:
         """Enter the worst case of work that goes on in the background, until its usage is read."""
         self._enter(lambda: self._assumed(1, reading), is_final=False)
 
-    def settle_partial(self, reading: Reading, *, is_final: bool) -> None:
+    def settle_partial(self, reading: Reading, *, is_final: bool, goes_on: bool = False) -> None:
         """Enter what is known of an answer that was left before its end.
 
-        Not final where the rest may still be read: its cost is then corrected.
+        Not final where the rest may still be read: its cost is then corrected. While it goes on,
+        what it may still cost stays reserved.
         """
-        self._enter(lambda: self._from_reading(reading, "partial"), is_final=is_final)
+        self._enter(
+            lambda: self._from_reading(reading, "partial"), is_final=is_final, goes_on=goes_on
+        )
 
     def fail(self) -> None:
         """Enter that the provider refused or failed it before doing work: it cost nothing."""
@@ -163,6 +167,9 @@ class Call:
         """Learn nothing more of it: what it did cost was entered by somebody else."""
         with self._lock:
             self._is_final = True
+            rest_id, self._rest_id = self._rest_id, ""
+        if rest_id:
+            self.charges.release(rest_id)
 
     def release(self) -> None:
         """Give back what was reserved: nothing was sent, and there is no entry."""
@@ -171,22 +178,41 @@ class Call:
         if self.reserved is not None:
             self.charges.release(self.call_id)
 
-    def _enter(self, make: Callable[[], CostEntry], *, is_final: bool) -> None:
+    def _enter(
+        self, make: Callable[[], CostEntry], *, is_final: bool, goes_on: bool = False
+    ) -> None:
         with self._lock:
             if self._is_final:
                 return
             amend = self._entered is not None
             self._is_final = is_final
             entry = self._made(make)
-            if amend and entry == self._entered:
+            if amend and entry == self._entered and (goes_on or not self._rest_id):
                 return
             self._entered = entry
+            frees, rest = self._rest_id, self._rest(entry) if goes_on else None
+            self._rest_id = "" if rest is None else rest.call_id
         if self.unknown_attempts and not amend:
             self._enter_lost_attempts()  # first, while the reservation still covers them
         try:
-            self.charges.enter(entry, amend=amend)
+            self.charges.enter(entry, amend=amend, rest=rest, frees=frees)
         except Exception as error:
             swallowed("enter a call", error)
+
+    def _rest(self, entry: CostEntry) -> CostEntry | None:
+        """Return what of its reservation a call that goes on has not used by now."""
+        reserved = self.reserved
+        if reserved is None or reserved.cost_usd is None:
+            return None
+        sent = max(reserved.usage.input_tokens - entry.usage.input_tokens, 0)
+        made = max(reserved.usage.output_tokens - entry.usage.output_tokens, 0)
+        return replace(
+            reserved,
+            call_id=new_call_id(),
+            adjusts=self.call_id,
+            cost_usd=max(reserved.cost_usd - (entry.cost_usd or 0), Decimal(0)),
+            usage=Usage(sent, made),
+        )
 
     def _made(self, make: Callable[[], CostEntry]) -> CostEntry:
         """Return the entry; the worst case where a fault of ours keeps it from being known."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from costtrace.accounting.ledger import CostLedger
-from costtrace.accounting.recording import new_call_id
 from costtrace.instrumentation.call import Call
 from costtrace.instrumentation.faults import guard, swallowed
 from costtrace.instrumentation.known import remember
@@ -25,7 +23,6 @@ class StreamWatch:
         self._reader = reader
         self.see: Callable[[Any], bool] = reader.see
         self._is_stopped = False
-        self._rest_id: str | None = None
         self._left_at: Reading | None = None
 
     @property
@@ -80,8 +77,7 @@ class StreamWatch:
             elif reading.is_pending:
                 self._wait_for(reading)
             else:
-                self._hold_rest()
-                self.call.settle_partial(reading, is_final=False)
+                self.call.settle_partial(reading, is_final=False, goes_on=True)
 
     def _leave(self) -> None:
         """Its bytes were closed: enter it, though what was received may still be iterated."""
@@ -105,23 +101,8 @@ class StreamWatch:
             self.call.settle_partial(reading, is_final=is_final)
             remember(self.call)
         close_watch(self.call.scope, self)
-        self._release_rest()
 
     def _wait_for(self, reading: Reading) -> None:
         """Enter work that goes on without us at its worst case, until somebody retrieves it."""
         self.call.settle_pending(reading)
         remember(self.call)
-
-    def _hold_rest(self) -> None:
-        """Keep reserved what the stream may still cost when its partial entry takes its hold."""
-        reserved = self.call.reserved
-        if reserved is None or not reserved.cost_usd or self._rest_id is not None:
-            return
-        self._rest_id = new_call_id()
-        rest = replace(reserved, call_id=self._rest_id, adjusts=self.call.call_id)
-        self.call.charges.hold(rest)
-
-    def _release_rest(self) -> None:
-        rest_id, self._rest_id = self._rest_id, None
-        if rest_id is not None:
-            self.call.charges.release(rest_id)

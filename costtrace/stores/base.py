@@ -205,8 +205,15 @@ class Store(Protocol):
         watches: Sequence[Watch] = (),
         *,
         amend: bool = False,
+        rest: Hold | None = None,
+        frees: str = "",
     ) -> list[Crossing]:
         """Replace the call's hold, or its provisional charge, by what it did cost.
+
+        For a call that goes on, `rest` is held in the same step, without asking any limit: what it
+        may still cost, a part of what was held for it. `frees` is the id of an earlier rest, which
+        is given back in this step. A server's store may take three steps, of which the one that
+        reserves comes first and the one that gives back last: never too little is reserved.
 
         The owners of a hold are those it was reserved with; `owners` serves a call never held (one
         recorded afterwards, or whose hold is unknown here): spend is never dropped. Settled

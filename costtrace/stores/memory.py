@@ -120,6 +120,8 @@ class MemoryStore(MemoryMoves):
         watches: Sequence[Watch] = (),
         *,
         amend: bool = False,
+        rest: Hold | None = None,
+        frees: str = "",
     ) -> list[Crossing]:
         """Replace the call's hold, or its provisional charge, by what it did cost."""
         facts = facts_of(entry)
@@ -138,6 +140,10 @@ class MemoryStore(MemoryMoves):
             else:
                 self._check_age(entry.call_id, facts.timestamp_us)
                 books.book(facts, books.payers_code(owners), None)
+            if frees:
+                self.release(frees)
+            if rest is not None:
+                self.reserve(rest)
             if self._keep is not None:
                 self._trim(self._keep)
             return self._crossings(watches) if watches else []

@@ -113,11 +113,17 @@ class RedisStore(RedisMoves):
         watches: Sequence[Watch] = (),
         *,
         amend: bool = False,
+        rest: Hold | None = None,
+        frees: str = "",
     ) -> list[Crossing]:
         """Replace the call's hold, or its provisional charge, by what it did cost."""
+        if rest is not None:
+            self.reserve(rest)
         facts = facts_of(entry)
         by_digest = {digest_of(check_text(watch.key, "a watch's key")): watch for watch in watches}
         word, *said = self._ask("settle", settle_payload(facts, owners, by_digest, amend))
+        if frees and word not in ("other", "old"):
+            self.release(frees)
         if word == "other":
             raise conflict(entry.call_id, "is settled already, with another cost")
         if word == "old":

@@ -92,12 +92,19 @@ class SQLiteStore(SQLiteMoves):
         watches: Sequence[Watch] = (),
         *,
         amend: bool = False,
+        rest: Hold | None = None,
+        frees: str = "",
     ) -> list[Crossing]:
         """Replace the call's hold, or its provisional charge, by what it did cost."""
         facts = facts_of(entry)
         with self._database.write(keeps_names=True) as run:
             steps = Upkeep(run, self._database.names)
-            return steps.settle(facts, owners, watches, self._now_us(), amend)
+            crossed = steps.settle(facts, owners, watches, self._now_us(), amend)
+            if frees:
+                steps.release(frees)
+            if rest is not None:
+                steps.reserve(rest, facts_of(rest.entry), self._now_us())
+            return crossed
 
     def release(self, call_id: str) -> bool:
         """Give a hold, or a provisional charge, back: nothing was billed. False if unknown."""

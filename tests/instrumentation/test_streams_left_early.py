@@ -381,3 +381,27 @@ def test_an_error_before_generation_costs_nothing(
                 make()
         assert (b.spent_usd, b.reserved_usd) == (0, 0)
     assert [(e.status, e.cost_usd) for e in ledger.entries] == [("error", 0)] * 3
+
+
+@pytest.mark.parametrize("make", [chat, response, message])
+def test_an_open_stream_takes_no_more_of_its_budgets_than_it_was_given(
+    make: Callable[[Any], Any], provider: LoopbackProvider, any_ledger: CostLedger
+):
+    """Entered at the exit of each scope around it: what it may still cost stays reserved."""
+    client = provider.anthropic() if make is message else provider.openai()
+    with budget("alice", 5, ledger=any_ledger) as alice:
+        with budget("team", ledger=any_ledger):
+            stream = make(client)
+            given = alice.reserved_usd
+            for _ in range(5):
+                next(stream)
+        taken = [(alice.spent_usd, alice.reserved_usd)]
+        for _ in range(3):
+            next(stream)
+    taken.append((alice.spent_usd, alice.reserved_usd))
+
+    assert [spent + reserved for spent, reserved in taken] == [given, given]
+    assert all(spent > 0 for spent, _ in taken)
+    list(stream)
+    (entry,) = any_ledger.entries
+    assert (entry.status, alice.spent_usd, alice.reserved_usd) == ("ok", entry.cost_usd, 0)

@@ -191,6 +191,23 @@ class StateContract:
         assert second == other
         assert [total.key for total in store.totals(["model"])] == [("new",), ("gpt-4o-mini",)]
 
+    def test_call_that_goes_on_keeps_its_rest_reserved(self, store: Store, clock: Clock) -> None:
+        """Entered before its end, and again, and at its end: what is held in all stays the same."""
+        call = brought_to(store, clock, "held")
+        first, second = entry(700), entry(400)
+
+        store.settle(costing(call, 300, status="partial"), ALICE, rest=hold(first))
+        assert spent_and_reserved(store) == (300, 700)
+
+        partial = costing(call, 600, status="partial")
+        store.settle(partial, ALICE, amend=True, rest=hold(second), frees=first.call_id)
+        assert spent_and_reserved(store) == (600, 400)
+
+        store.settle(costing(call, 950), ALICE, amend=True, frees=second.call_id)
+        assert spent_and_reserved(store) == (950, 0)
+        assert [one.call_id for one in store.entries()] == [call.call_id]
+        assert store.verify() == []
+
     @pytest.mark.parametrize("state", ["none", "held", "lapsed"])
     def test_amend_serves_calls_that_are_not_settled(
         self, store: Store, clock: Clock, state: str
