@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from costtrace.accounting.waiting import Release, Settlement, Waiting, name_of
 from costtrace.exceptions import CallConflictError
+from costtrace.stores.reentry import is_taken_twice
 
 if TYPE_CHECKING:  # a ledger in memory has no use for a spool
     from costtrace.accounting.spool import Adoption, Kept, Spool
@@ -44,7 +45,7 @@ class Backlog:
         self._failed = failed
         self._spool = spool
         self._steps: deque[tuple[Waiting, Kept | None]] = deque()
-        self._draining, self._adding = threading.Lock(), threading.Lock()
+        self._draining, self._adding = threading.RLock(), threading.RLock()
         self._not_before_s = 0.0
         self.lost = 0
         self._has_failed_to_spool = False
@@ -83,7 +84,8 @@ class Backlog:
     def drain(self, *, is_urgent: bool = False) -> bool:
         """Take the steps that wait, oldest first; return whether nothing waits any more.
 
-        Not urgent: not if the last try has just failed, and not if another thread is at it.
+        Not urgent: not if the last try has just failed, and not if another thread is at it. Never
+        in the handler of a signal whose thread is at it.
         """
         if not self._steps:
             return True
@@ -93,7 +95,7 @@ class Backlog:
             return False
         try:
             while self._steps:
-                if not self._is_done(self._steps[0][0]):
+                if is_taken_twice(self._draining) or not self._is_done(self._steps[0][0]):
                     return False
                 self._remove_first()
         finally:
@@ -109,6 +111,8 @@ class Backlog:
             return self._spool is None
         try:
             with self._draining:
+                if is_taken_twice(self._draining):
+                    return False
                 found = self._spool.adopt(
                     lambda step: time.monotonic() < deadline_s and self._is_done(step)
                 )
@@ -132,15 +136,18 @@ class Backlog:
 
     def start_over(self) -> None:
         """Begin anew in a forked child: what waits is the parent's."""
-        self._draining, self._adding = threading.Lock(), threading.Lock()
+        self._draining, self._adding = threading.RLock(), threading.RLock()
         self._steps.clear()
         self.unspooled = 0
         if self._spool is not None:
             self._spool.let_go()
 
     def _kept(self, step: Waiting) -> Kept | None:
-        """Write a step down; where that fails, it waits in memory alone."""
-        if self._spool is not None:
+        """Write a step down; where that fails, it waits in memory alone.
+
+        So does what the handler of a signal adds while its thread is writing.
+        """
+        if self._spool is not None and not is_taken_twice(self._adding):
             try:
                 return self._spool.keep(step)
             except Exception as error:

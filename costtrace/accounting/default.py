@@ -8,7 +8,7 @@ from typing import Any
 
 from costtrace.accounting.ledger import CostLedger
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _ledger: CostLedger | None = None
 
 

@@ -29,7 +29,7 @@ class Heartbeat:
     def __init__(self, beat: Callable[[], int], every_s: float = BEAT_S) -> None:
         self._beat = weakref.WeakMethod(beat)
         self._every_s = every_s
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._stop: threading.Event | None = None
         self._pid = 0
         self._is_asked_for = False

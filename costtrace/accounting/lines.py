@@ -39,7 +39,7 @@ class Lines:
     """The lines of one ledger in this process, by the owner that they wait for."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._lines: dict[str, dict[Ticket, None]] = {}
 
     def busy(self, owners: Sequence[str]) -> str | None:
@@ -75,7 +75,7 @@ class Lines:
 
     def renew_lock(self) -> None:
         """Start over in a forked child: those who wait are the parent's."""
-        self._lock, self._lines = threading.Lock(), {}
+        self._lock, self._lines = threading.RLock(), {}
 
 
 class Ticket:

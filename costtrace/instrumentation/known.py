@@ -35,7 +35,7 @@ class _Known:
 
 
 _known: OrderedDict[str, _Known] = OrderedDict()
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 def remember(call: Call) -> None:

@@ -26,7 +26,7 @@ class OpenWatch(Protocol):
 
 
 _open: WeakKeyDictionary[Scope, set[OpenWatch]] = WeakKeyDictionary()
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 def open_watch(scope: Scope | None, watch: OpenWatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
-from threading import Lock
+from threading import RLock
 
 from costtrace.entry import Alert, CostEntry
 from costtrace.money import PICO_PER_USD, to_usd
@@ -45,7 +45,7 @@ class PrometheusSink:
         self._users = _Names(users)
         self._series: dict[tuple[str, ...], list[int]] = {}
         self._alerts = 0
-        self._lock = Lock()
+        self._lock = RLock()
 
     def entry(self, entry: CostEntry) -> None:
         """Count an entry."""
