@@ -44,6 +44,7 @@ def test_both_commands_are_there():
         assert re.search(rf"<!-- command: {command} -->\n```sh\n(.+\n)+```", text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["postgres", "redis"])
 def test_four_workers_share_a_budget_on_a_server(
     provider: LoopbackProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -26,6 +26,8 @@ from hypothesis.stateful import (
 from costtrace import BudgetExceededError, CostLedger, MemoryStore, SQLiteStore, budget
 from costtrace.money import to_pico
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = settings(
     max_examples=int(os.environ.get("COSTTRACE_TEST_EXAMPLES", "40")),
     stateful_step_count=30,

@@ -206,6 +206,7 @@ def assert_complete(ledger: CostLedger, answers: list[str]) -> None:
     assert {entry.grade for entry in entries} == {"reported"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["hung", "down", "refusing"])
 def test_no_call_fails_and_no_entry_is_missing(
     place: Any, fault: str, ledger: CostLedger, provider: LoopbackProvider

@@ -17,6 +17,16 @@ from hypothesis import strategies as st
 
 from costtrace.scopes import Scope, active, current, enter, leave
 
+
+@pytest.fixture(autouse=True, scope="module")
+def _collector_looks_at_what_is_new():
+    """Each example collects: what the tests before have left in memory need not be looked at."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 RULES = settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 STEPS = st.lists(
     st.tuples(

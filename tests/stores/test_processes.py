@@ -19,6 +19,8 @@ from store_calls import ALICE, NOON, Clock, entry
 
 from costtrace.stores.base import ALWAYS, Balance
 
+pytestmark = pytest.mark.slow
+
 HOMES = ("normal", "postgres", "redis")
 KILLS = int(os.environ.get("COSTTRACE_TEST_KILLS", "10"))
 ROUNDS = 5

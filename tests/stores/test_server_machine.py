@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from servers import PostgresServer, RedisServer, postgres, redis_server  # noqa: F401
 from store_model import StoreMachine
 
 from costtrace.stores import DBAPIStore, RedisStore
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = settings(
     max_examples=int(os.environ.get("COSTTRACE_TEST_EXAMPLES", "25")),

@@ -21,6 +21,8 @@ WORK = """
 import os, sys
 from store_calls import ALICE, entry, hold, limit
 from costtrace.stores import SQLiteStore
+
+pytestmark = pytest.mark.slow
 folder, synchronous, calls = sys.argv[1:]
 store = SQLiteStore(f"{folder}/ledger.db", synchronous=synchronous)
 said = os.open(f"{folder}/said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -14,6 +14,8 @@ from store_workers import crew
 from costtrace.stores import SQLiteStore
 from costtrace.stores.base import ALWAYS, Balance
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

@@ -14,6 +14,8 @@ from store_model import StoreMachine
 
 from costtrace.stores import MemoryStore, SQLiteStore
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = settings(
     max_examples=300,
     stateful_step_count=25,
