@@ -36,7 +36,6 @@ SHELL = {
     "AnswerHook.returned",
     "Begun.is_blocking",
     "BegunRetrieval.is_blocking",
-    "Charges.is_blocking",
     "Call.is_over",
     "LaterHook.__call__",
     "LaterHook.failed",
