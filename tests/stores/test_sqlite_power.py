@@ -13,6 +13,8 @@ from power import Disk, Left, compiled, events
 
 from costtrace.stores import SQLiteStore
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CUTS = int(os.environ.get("COSTTRACE_TEST_POWER_CUTS", "20"))
@@ -21,8 +23,6 @@ WORK = """
 import os, sys
 from store_calls import ALICE, entry, hold, limit
 from costtrace.stores import SQLiteStore
-
-pytestmark = pytest.mark.slow
 folder, synchronous, calls = sys.argv[1:]
 store = SQLiteStore(f"{folder}/ledger.db", synchronous=synchronous)
 said = os.open(f"{folder}/said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
