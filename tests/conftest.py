@@ -6,11 +6,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from unittest import mock
 
-import hypothesis
 import pytest
 from patched import sdk_methods
 from vocabulary import vocabulary
@@ -19,8 +19,11 @@ from costtrace import CostLedger, SQLiteStore, active
 from costtrace.accounting.health import FAULTS
 from costtrace.testing import LoopbackProvider
 
-hypothesis.settings.register_profile("any machine", deadline=None)  # time is for benchmarks
-hypothesis.settings.load_profile("any machine")
+with suppress(ImportError):  # what frameworks and older SDKs are tested with does without it
+    import hypothesis
+
+    hypothesis.settings.register_profile("any machine", deadline=None)  # time is for benchmarks
+    hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
