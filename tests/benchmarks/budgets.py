@@ -43,7 +43,7 @@ def authorize_us(ledger: CostLedger, body: dict[str, Any], rounds: int = 4_000) 
     with budget("alice", 10**6, ledger=ledger):
         for _ in range(rounds):
             call = Call(OpenAI(), request, current())  # type: ignore[arg-type]
-            outgoing = Outgoing((), {}, options, "post", PATH, body, "", "", "", 2)
+            outgoing = Outgoing(None, (), {}, options, "post", PATH, body, "", "", "", 2)
             start_ns = time.perf_counter_ns()
             take(authorization(call, outgoing))
             times.append(time.perf_counter_ns() - start_ns)
