@@ -70,10 +70,11 @@ class Server:
         """The server's process and its children."""
         assert self.process is not None
         found = [self.process.pid]
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):
-                if int(stat.read_text().rpartition(")")[2].split()[1]) == self.process.pid:
-                    found.append(int(stat.parent.name))
+        for name in filter(str.isdecimal, os.listdir("/proc")):
+            with suppress(OSError):  # it may have ended meanwhile
+                stat = Path("/proc", name, "stat").read_text()
+                if int(stat.rpartition(")")[2].split()[1]) == self.process.pid:
+                    found.append(int(name))
         return found
 
     def signal(self, number: int) -> None:
