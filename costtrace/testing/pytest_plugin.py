@@ -184,6 +184,7 @@ class _Heard(logging.Handler):
 
     def __init__(self) -> None:
         from costtrace.instrumentation import instrument
+        from costtrace.instrumentation.presence import Presence
 
         super().__init__()
         self._records: dict[str, logging.LogRecord] = {}
@@ -191,6 +192,7 @@ class _Heard(logging.Handler):
         self._usual_level = self._logger.level
         self._logger.addHandler(self)
         self._logger.setLevel(logging.INFO)
+        self._was_instrumented = Presence.sees_unscoped  # by the application, which then ends it
         instrument()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -203,7 +205,8 @@ class _Heard(logging.Handler):
         """Listen no more; return what was heard."""
         from costtrace.instrumentation import uninstrument
 
-        uninstrument()
+        if not self._was_instrumented:
+            uninstrument()
         self._logger.removeHandler(self)
         self._logger.setLevel(self._usual_level)
         return self.use()

@@ -221,6 +221,33 @@ def test_a_stream_that_is_left_counts_once(run):
     done.assert_outcomes(passed=1)
 
 
+def test_an_application_that_is_instrumented_stays_so(run):
+    """What the tests' own set-up has begun is not the plugin's to end."""
+    done = run(
+        """
+    import costtrace
+
+    @pytest.fixture(scope="module", autouse=True)
+    def seen():
+        costtrace.instrument()
+        yield
+        costtrace.uninstrument()
+
+    def test_first(loopback_provider): ask(loopback_provider, "one")
+
+    @pytest.mark.cost_limit(calls=1)
+    def test_second(loopback_provider): ask(loopback_provider, "one")
+
+    def test_third(loopback_provider):
+        before = len(costtrace.ledger.entries)
+        ask(loopback_provider, "one")
+        assert len(costtrace.ledger.entries) == before + 1
+"""
+    )
+
+    done.assert_outcomes(passed=3)
+
+
 def test_pytest_finds_the_plugin_by_itself():
     """The entry point that is installed with the package names the module."""
     setup = ConfigParser()
