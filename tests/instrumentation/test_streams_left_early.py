@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import sqlite3
 import threading
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import anthropic
 import openai
 import pytest
 
-from costtrace import CostLedger, budget
+from costtrace import CostLedger, SQLiteStore, budget
 from costtrace.testing import LoopbackProvider, Reply
 
 ASK: Any = [{"role": "user", "content": "Why is the sky blue?"}]
@@ -405,3 +407,24 @@ def test_an_open_stream_takes_no_more_of_its_budgets_than_it_was_given(
     list(stream)
     (entry,) = any_ledger.entries
     assert (entry.status, alice.spent_usd, alice.reserved_usd) == ("ok", entry.cost_usd, 0)
+
+
+def test_a_stream_that_ends_while_the_store_is_away_keeps_nothing_reserved(
+    openai_client: Any, tmp_path: Path
+):
+    """What it might still have cost is given back when the store is there again."""
+    path = tmp_path / "costs.db"
+    with CostLedger(store=SQLiteStore(path, timeout_s=0.2)) as ledger:
+        with budget("alice", 5, ledger=ledger) as alice:
+            stream = chat(openai_client)
+            next(stream)
+        assert alice.reserved_usd > 0
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            list(stream)
+            other.execute("ROLLBACK")
+        assert ledger.flush()
+
+        (entry,) = ledger.entries
+        assert (entry.status, alice.spent_usd, alice.reserved_usd) == ("ok", entry.cost_usd, 0)
+        assert ledger.verify() == []
