@@ -86,17 +86,15 @@ class Account:
 
     def __init__(self) -> None:
         self.line = Timeline()
-        """All that was ever spent."""
+        """All that was ever spent, but for the latest entries."""
         self.gone: Timeline | None = None
         """The part of it whose entries are no longer kept."""
         self.kept: dict[tuple[int, int], list[int]] = {}
         """Running balances: spent and reserved picodollars, tokens, calls."""
 
     def move(self, timestamp_us: int, spent: Charge, reserved: Charge = NOTHING) -> None:
-        """Add to what is spent and reserved at a time; both may be negative."""
+        """Add to the running balances of a time; both may be negative."""
         pico, tokens, calls = spent
-        if pico or tokens or calls:
-            self.line.add(timestamp_us // MINUTE_US, pico, tokens, calls)
         for (start_us, end_us), balance in self.kept.items():
             if start_us <= timestamp_us < end_us:
                 balance[0] += pico
@@ -106,7 +104,7 @@ class Account:
                     _reserve(balance, reserved)
 
     def reserve(self, timestamp_us: int, reserved: Charge) -> None:
-        """Add to what is reserved at a time; it may be negative."""
+        """Add to what their running balances have reserved; it may be negative."""
         for (start_us, end_us), balance in self.kept.items():
             if start_us <= timestamp_us < end_us:
                 _reserve(balance, reserved)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import add
+from typing import TypeVar
 
 from costtrace.exceptions import BudgetStoreError
 from costtrace.stores.accounts import Account, Timeline
@@ -25,9 +27,12 @@ from costtrace.stores.rows import (
     distinct,
     label_of,
 )
+from costtrace.usage import Usage
 
+K = TypeVar("K")
 LABEL_BITS = 32
 _FEW = 16 * BLOCK
+_FRESH = 128  # entries that wait for `fold`: to add many at once takes less time for each
 _MOST = 2 * CEILING - 1  # what 64 bits count to
 
 
@@ -45,6 +50,9 @@ class Held:
 class Books:
     """The tables of a MemoryStore. Not safe from several threads: the store has the lock.
 
+    Running balances follow each step at once. The latest entries are in no other sum until `fold`
+    adds them: whoever wants totals, times or accounts calls it first.
+
     A signal may break off a step anywhere. Entries and holds change in one instruction each; the
     sums that follow are marked as half done until they are complete, and then made anew.
     """
@@ -59,6 +67,7 @@ class Books:
         self.gone_totals: dict[int, list[int]] = {}
         self.forgotten_before_us: int | None = None
         self.is_half_done = False
+        self._fresh: list[tuple[int, int, int, Charge, Usage, int]] = []
         self._label_codes: dict[tuple[object, ...], int] = {}
         self._payers_codes: dict[tuple[str, ...], int] = {}
         self._payers_of: defaultdict[str, list[int]] = defaultdict(list)
@@ -128,18 +137,54 @@ class Books:
             reserved = (-held_pico, -held_tokens, -held_calls)
         packed = self.entries.pack(entry, timestamp_us, pico, reserved_pico, label, payers, state)
         self.is_half_done = True
-        self.entries.append(packed, timestamp_us, entry.call_id)
+        self.entries.append(packed, entry.call_id)
         if held is not None:
             del self.holds[entry.call_id]
         accounts = self.accounts
         for owner in self.payers[payers]:
-            (accounts.get(owner) or self.account(owner)).move(timestamp_us, charge, reserved)
-        self._add_total(timestamp_us, label, counts_of(entry, pico))
+            account = accounts.get(owner)
+            if account is not None and account.kept:
+                account.move(timestamp_us, charge, reserved)
+        unpriced = charge[2] if pico is None else 0
+        self._fresh.append((timestamp_us, label, payers, charge, entry.usage, unpriced))
+        self.is_half_done = False
+        if len(self._fresh) >= _FRESH:
+            self.fold()
+
+    def fold(self) -> None:
+        """Add the latest entries to all sums and indexes."""
+        if not self._fresh:
+            return
+        self.is_half_done = True
+        totals = self.totals
+        charges: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
+        for timestamp_us, label, payers, charge, usage, unpriced in self._fresh:
+            pico, tokens, calls = charge
+            sums = charges[(payers, timestamp_us // MINUTE_US)]
+            sums[0] += pico
+            sums[1] += tokens
+            sums[2] += calls
+            key = (timestamp_us // DAY_US) << LABEL_BITS | label
+            total = totals.get(key)
+            if total is None:
+                total = totals[key] = [0, 0, 0, 0, 0, 0]
+            total[0] += 1
+            total[1] += calls
+            total[2] += usage.input_tokens
+            total[3] += usage.output_tokens
+            total[4] += pico
+            total[5] += unpriced
+        for (payers, minute), (pico, tokens, calls) in charges.items():
+            for owner in self.payers[payers]:
+                self.account(owner).line.add(minute, pico, tokens, calls)
+        self.entries.index()
+        self._fresh = []
         self.is_half_done = False
 
     def rebook(self, row: int, record: Record, facts: Facts) -> None:
         """Put another entry of the same call in its place and move the difference."""
         entry, _, pico, reserved_pico, charge, fields = facts
+        self.fold()
         self.make_room(charge)
         label = self.label_code(fields)
         timestamp_us, payers = record.timestamp_us, record.payers
@@ -148,17 +193,18 @@ class Books:
         self.is_half_done = True
         self.entries.replace(row, packed)
         self._move_spent(payers, timestamp_us, _less(charge, old_charge))
-        self._add_total(timestamp_us, record.label, negative(old_counts))
-        self._add_total(timestamp_us, label, counts_of(entry, pico))
+        _add_to(self.totals, _total_key(timestamp_us, record.label), negative(old_counts))
+        _add_to(self.totals, _total_key(timestamp_us, label), counts_of(entry, pico))
         self.is_half_done = False
 
     def unbook(self, row: int, record: Record) -> None:
         """Take an entry out of the ledger: nothing was billed after all."""
+        self.fold()
         charge, counts = self.entries.charge(row, record), self.entries.counts(row, record)
         self.is_half_done = True
         self.entries.set_flag(row, GONE)
         self._move_spent(record.payers, record.timestamp_us, _less(NOTHING, charge))
-        self._add_total(record.timestamp_us, record.label, negative(counts))
+        _add_to(self.totals, _total_key(record.timestamp_us, record.label), negative(counts))
         self.is_half_done = False
 
     # -- balances ----------------------------------------------------------------------------
@@ -176,6 +222,7 @@ class Books:
 
     def summed(self, owner: str, span: Span) -> list[int]:
         """Return spent and reserved in a span, summed from the calls."""
+        self.fold()
         start_us, end_us = span.start_us, CEILING if span.is_rolling else span.end_us
         spent: list[int] = [0, 0, 0]
         account = self.accounts.get(owner)
@@ -240,6 +287,7 @@ class Books:
 
     def drop_oldest(self, rows: int) -> None:
         """Keep only the sums of the oldest entries."""
+        self.fold()
         first = self.entries.first_row
         going = list(self.entries.records(first, first + rows - rows % BLOCK))
         self._forget(going)
@@ -258,7 +306,8 @@ class Books:
             cost, reserved = self.entries.cost_pico(record), self.entries.reserved_pico(record)
             state, label, payers = record.flags & LAPSED, record.label, record.payers
             packed = kept.pack(entry, record.timestamp_us, cost, reserved, label, payers, state)
-            kept.append(packed, record.timestamp_us, entry.call_id)
+            kept.append(packed, entry.call_id)
+        kept.index()
         self._forget(going)
         self.entries = kept
         self.forgotten_before_us = max(before_us, self.forgotten_before_us or before_us)
@@ -289,7 +338,7 @@ class Books:
             for owner in self.payers[record.payers]:
                 self.account(owner).forget(record.timestamp_us, charge)
             key = _total_key(record.timestamp_us, record.label)
-            _add(self.gone_totals.setdefault(key, [0] * 6), self.entries.counts(row, record))
+            _add_to(self.gone_totals, key, self.entries.counts(row, record))
 
     # -- agreement ---------------------------------------------------------------------------
 
@@ -302,6 +351,7 @@ class Books:
         for owner in lines.keys() | self.accounts.keys():
             account = self.account(owner)
             account.line, account.kept = lines.get(owner, Timeline()), {}
+        self._fresh = []
         self.is_half_done = False
 
     def differences(self) -> list[str]:
@@ -334,7 +384,7 @@ class Books:
             for owner in self.payers[record.payers]:
                 _add(points[(owner, record.timestamp_us // MINUTE_US)], charge)
             key = _total_key(record.timestamp_us, record.label)
-            _add(totals.setdefault(key, [0] * 6), self.entries.counts(row, record))
+            _add_to(totals, key, self.entries.counts(row, record))
         lines: defaultdict[str, Timeline] = defaultdict(Timeline)
         for (owner, minute), (pico, tokens, calls) in sorted(points.items()):
             lines[owner].add(minute, pico, tokens, calls)
@@ -367,24 +417,21 @@ class Books:
 
     def _move_spent(self, payers: int, timestamp_us: int, spent: Charge) -> None:
         for owner in self.payers[payers]:
-            self.account(owner).move(timestamp_us, spent)
-
-    def _add_total(self, timestamp_us: int, label: int, counts: Counts) -> None:
-        key = _total_key(timestamp_us, label)
-        total = self.totals.get(key)
-        if total is None:
-            total = self.totals[key] = [0, 0, 0, 0, 0, 0]
-        entries, calls, sent, generated, pico, unpriced = counts
-        total[0] += entries
-        total[1] += calls
-        total[2] += sent
-        total[3] += generated
-        total[4] += pico
-        total[5] += unpriced
+            account = self.account(owner)
+            account.line.add(timestamp_us // MINUTE_US, *spent)
+            account.move(timestamp_us, spent)
 
 
 def _total_key(timestamp_us: int, label: int) -> int:
     return (timestamp_us // DAY_US) << LABEL_BITS | label
+
+
+def _add_to(sums: dict[K, list[int]], key: K, more: Sequence[int]) -> None:
+    known = sums.get(key)
+    if known is None:
+        sums[key] = list(more)
+    else:
+        known[:] = map(add, known, more)
 
 
 def _add(sums: list[int], more: Iterable[int]) -> None:

@@ -14,7 +14,7 @@ from decimal import Decimal
 from itertools import accumulate
 from struct import Struct
 from struct import error as StructError  # noqa: N812
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from costtrace.entry import CostEntry
 from costtrace.money import Picodollars
@@ -35,6 +35,7 @@ LAPSED, GONE = 1, 2  # flags of a record: charged as its worst case; released la
 _UNPRICED, _RESERVED, _ANSWERED, _FIVE_MINUTES, _RARE, _HEX = 4, 8, 16, 32, 64, 128
 _RECORD = Struct("<qqqdQ7IHHHB")
 _RECORD_SIZE = _RECORD.size
+_TEXTS_AT = 4  # the place of that field in a record
 _MOST, _OFTEN = 2**32 - 1, 2**16 - 1
 
 
@@ -85,14 +86,17 @@ _packed = Packed._make
 class EntryColumns:
     """The entries, by row number; numbers stay the same when old rows are dropped.
 
-    Not safe from several threads: the store's lock is around every call.
+    The latest ones are found by their id alone until `index` notes their times too. Not safe from
+    several threads: the store's lock is around every call.
     """
 
     def __init__(self) -> None:
         self.first_row = 0
         self._records = bytearray()
+        self._fresh: dict[str, int] = {}  # the rows of the latest calls, which no index knows yet
         self._texts = bytearray()
         self._texts_dropped = 0
+        self._indexed = 0  # rows whose times, and block's texts, are noted
         self._block_texts = array("Q")  # where the texts of each block of rows begin
         self._rare: dict[int, _Rare] = {}
         self._times = TimeIndex()
@@ -110,20 +114,32 @@ class EntryColumns:
     def _texts_end(self) -> int:
         return self._texts_dropped + len(self._texts)
 
-    def append(self, packed: Packed, timestamp_us: int, call_id: str) -> int:
+    def append(self, packed: Packed, call_id: str) -> int:
         """Add a packed entry and return its row."""
         record, texts, rare = packed
-        position = len(self._records) // _RECORD_SIZE
-        row = self.first_row + position
-        if not position % BLOCK and position // BLOCK >= len(self._block_texts):
-            self._block_texts.append(self._texts_end)
-        self._times.note(position, timestamp_us)
+        row = self.first_row + len(self._records) // _RECORD_SIZE
         self._texts += texts
         if rare is not None:
             self._rare[row] = rare
         self._records += record  # from here on it is an entry
-        self._ids.add(call_id, row)
+        self._fresh[call_id] = row
         return row
+
+    def index(self) -> None:
+        """Note where the latest entries are: many at once, since that takes less time for each."""
+        add, end = self._ids.add, len(self)
+        for call_id, row in self._fresh.items():
+            add(call_id, row)
+        self._fresh = {}
+        while (start := self._indexed) < end:
+            stop = min(end, start - start % BLOCK + BLOCK)
+            records = list(self._unpacked(start, stop))
+            if len(self._block_texts) <= start // BLOCK:
+                self._block_texts.append(records[0][_TEXTS_AT])
+            times_us = [record[0] for record in records]
+            self._times.note(start, min(times_us))
+            self._times.note(start, max(times_us))
+            self._indexed = stop
 
     def replace(self, row: int, packed: Packed) -> None:
         """Put another entry of the same call in a row."""
@@ -148,11 +164,13 @@ class EntryColumns:
         first, end = max(first, self.first_row), min(end, self.end_row)
         if first >= end:
             return
-        size, base = _RECORD.size, self.first_row
-        packed = self._records[(first - base) * size : (end - base) * size]
-        for row, numbers in enumerate(_RECORD.iter_unpack(packed), first):
+        base = self.first_row
+        for row, numbers in enumerate(self._unpacked(first - base, end - base), first):
             if not numbers[-1] & GONE:
                 yield row, Record._make(numbers)
+
+    def _unpacked(self, start: int, stop: int) -> Iterator[tuple[Any, ...]]:
+        return _RECORD.iter_unpack(self._records[start * _RECORD_SIZE : stop * _RECORD_SIZE])
 
     def between(self, start_us: int, end_us: int) -> Iterator[tuple[int, Record]]:
         """Yield the entries authorized in a stretch of time."""
@@ -164,7 +182,8 @@ class EntryColumns:
 
     def find(self, call_id: str) -> int | None:
         """Return the row of a call."""
-        for row in self._ids.candidates(call_id):
+        fresh = self._fresh.get(call_id)
+        for row in self._ids.candidates(call_id) if fresh is None else (fresh,):
             record = self.record(row)
             if not record.flags & GONE and self.call_id(row, record) == call_id:
                 return row
@@ -236,6 +255,7 @@ class EntryColumns:
         del self._records[: rows * _RECORD.size]
         self._texts_dropped = kept
         self._times.drop(blocks)
+        self._indexed -= rows
         self.first_row += rows
         return rows
 
@@ -243,6 +263,7 @@ class EntryColumns:
         """Find every call's row again, after a step that was broken off."""
         self._times = TimeIndex()
         self._ids = IdIndex()
+        self._fresh = {}
         starts = []
         for row in range(self.first_row, self.end_row):
             record = self.record(row)
@@ -252,6 +273,7 @@ class EntryColumns:
             starts[-1] = min(starts[-1], record.texts_at)
             if not record.flags & GONE:
                 self._ids.add(self.call_id(row, record), row)
+        self._indexed = len(self)
         # A record that was replaced has its texts at the end: no block begins after its successors.
         self._block_texts = array("Q", reversed(list(accumulate(reversed(starts), min))))
 

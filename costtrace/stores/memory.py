@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from threading import RLock
 
 from costtrace.entry import CostEntry, Total
 from costtrace.stores.base import (
@@ -56,6 +55,7 @@ from costtrace.stores.rows import (
     to_us,
     too_old,
 )
+from costtrace.stores.turns import TurnLock
 
 _LAPSED_AT_ONCE = 64  # due holds that one caller's reservation may have to see to
 _NEVER = 2**63
@@ -77,7 +77,7 @@ class MemoryStore(MemoryMoves):
             raise ValueError(f"keep must be None or a positive int of entries, not {keep!r}")
         super().__init__()
         self._keep = keep
-        self._lock = RLock()
+        self._lock = TurnLock()
         self._books = Books()
         self._latches = Latches()
         self._budgets: dict[tuple[str | None, str | None], BudgetRecord] = {}
@@ -180,13 +180,13 @@ class MemoryStore(MemoryMoves):
     def lapse(self) -> int:
         """Charge every hold whose lease has run out as its worst case; return how many."""
         with self._lock:
-            self._sound_books()
+            self._summed_books()
             return self._lapse(self._now_us(), None)
 
     def balance(self, owner: str, span: Span) -> Balance:
         """Return what the owner has spent and reserved in the span."""
         with self._lock:
-            books = self._sound_books()
+            books = self._summed_books()
             account = books.accounts.get(owner)
             kept = account and account.kept.get((span.start_us, span.end_us))
             if kept and not span.is_rolling:
@@ -217,14 +217,14 @@ class MemoryStore(MemoryMoves):
     def drop(self, owner: str) -> None:
         """Forget what was charged to an owner that nobody will ask about again (a block)."""
         with self._lock:
-            self._sound_books().drop(owner)
+            self._summed_books().drop(owner)
 
     def rename_user(self, user_id: str, new_user_id: str) -> int:
         """Put another name on all that a user has here; return how many entries that were."""
         query = Query(user_id=user_id)
         check_query(Query(user_id=new_user_id))
         with self._lock:
-            books = self._sound_books()
+            books = self._summed_books()
             renamed = sum_up(only(books.total_rows(-(2**40), 2**40), query)).entries
             books.rename_user(user_id, new_user_id)
             self._latches.rename(user_owner(user_id), user_owner(new_user_id))
@@ -237,7 +237,7 @@ class MemoryStore(MemoryMoves):
         """Let go of settled entries authorized before; totals and balances stay exact."""
         before_us = to_us(before, "before")
         with self._lock:
-            books = self._sound_books()
+            books = self._summed_books()
             if at_most is None:
                 return books.drop_before(before_us)
             return books.drop_some_before(before_us, at_most)
@@ -262,7 +262,7 @@ class MemoryStore(MemoryMoves):
     def provisional(self) -> list[CostEntry]:
         """Return the calls that are charged as their worst case because their fate is unknown."""
         with self._lock:
-            books = self._sound_books()
+            books = self._summed_books()
             entries = books.entries
             return [
                 entries.entry(row, record, books.labels[record.label])
@@ -273,7 +273,7 @@ class MemoryStore(MemoryMoves):
     def verify(self) -> list[str]:
         """Check every running balance against the calls; say what does not agree."""
         with self._lock:
-            return self._sound_books().differences()
+            return self._summed_books().differences()
 
     def flush(self) -> None:
         """Do nothing: memory is as durable as it gets."""
@@ -291,7 +291,7 @@ class MemoryStore(MemoryMoves):
 
     def after_fork_in_child(self) -> None:
         """Go on with a lock that no thread of the parent waits for."""
-        self._lock = RLock()
+        self._lock = TurnLock()
 
     def _is_held(self, hold: Hold, timestamp_us: int, charge: Charge) -> bool:
         """Return whether this very hold stands; raises if the id stands for another call."""
@@ -357,7 +357,7 @@ class MemoryStore(MemoryMoves):
             return [row_of(entry) for entry in found]
         stretch = Stretch.of(query)
         with self._lock:
-            books = self._sound_books()
+            books = self._summed_books()
             rows = books.total_rows(stretch.first_day, stretch.end_day)
             for start_us, end_us in stretch.edges:
                 for row, record in books.entries.between(start_us, end_us):
@@ -368,7 +368,7 @@ class MemoryStore(MemoryMoves):
 
     def _entries(self, query: Query, newest_first: bool) -> Iterator[CostEntry]:
         with self._lock:
-            books = self._sound_books()
+            books = self._summed_books()
             first, end = books.entries.first_row, books.entries.end_row
             if self._keep is not None:
                 first = max(first, end - self._keep)
@@ -383,7 +383,7 @@ class MemoryStore(MemoryMoves):
     def _chunk(self, query: Query, first: int, end: int) -> list[CostEntry]:
         since_us, until_us = times_us(query)
         with self._lock:
-            books = self._sound_books()
+            books = self._summed_books()
             entries = books.entries
             return [
                 entries.entry(row, record, label)

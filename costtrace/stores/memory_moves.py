@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from threading import RLock
 
 from costtrace.exceptions import BudgetStoreError
 from costtrace.stores.base import EVERYTHING, Hold, Query
@@ -16,6 +15,7 @@ from costtrace.stores.latches import Latches
 from costtrace.stores.moving import Charged, GoneCharge, GonePart, GoneTotal, Latched, Origin
 from costtrace.stores.reentry import AMID_A_STEP, is_taken_twice
 from costtrace.stores.rows import MINUTE_US
+from costtrace.stores.turns import TurnLock
 
 _LABEL_MASK = 2**LABEL_BITS - 1
 _CHUNK = 256  # entries that are read under the lock at a time
@@ -24,7 +24,7 @@ _CHUNK = 256  # entries that are read under the lock at a time
 class MemoryMoves:
     """What makes a `MemoryStore` movable."""
 
-    _lock: RLock
+    _lock: TurnLock
     _latches: Latches
     _now_us: Callable[[], int]
     _books: Books
@@ -45,17 +45,23 @@ class MemoryMoves:
             books.mend()
         return books
 
+    def _summed_books(self) -> Books:
+        """Return the sound books with the latest entries in all their sums."""
+        books = self._sound_books()
+        books.fold()
+        return books
+
     def origin(self) -> Origin:
         """Return which ledger this is, how far it was pruned, and what was taken in."""
         with self._lock:
-            pruned_us = self._sound_books().forgotten_before_us
+            pruned_us = self._summed_books().forgotten_before_us
             return Origin(self._ledger_id, pruned_us, taken=dict(self._taken))
 
     def charged(self, query: Query = EVERYTHING) -> Iterator[Charged]:
         """Yield the entries and who was charged, in the order they came in."""
         check_query(query)
         with self._lock:
-            entries = self._sound_books().entries
+            entries = self._summed_books().entries
             first, end = entries.first_row, entries.end_row
         for start in range(first, end, _CHUNK):
             yield from self._some_charged(query, start, min(start + _CHUNK, end))
@@ -64,7 +70,7 @@ class MemoryMoves:
         since_us, until_us = times_us(query)
         found = []
         with self._lock:
-            books = self._sound_books()
+            books = self._summed_books()
             for row, record in books.entries.records(first, end):
                 at_us, label = record.timestamp_us, books.labels[record.label]
                 if (
@@ -83,7 +89,7 @@ class MemoryMoves:
             now_us = self._now_us()
             return [
                 replace(held.hold, limits=(), lease_s=max(held.lease_until_us - now_us, 0) / 1e6)
-                for held in self._sound_books().holds.values()
+                for held in self._summed_books().holds.values()
             ]
 
     def latched(self) -> list[Latched]:
@@ -102,7 +108,7 @@ class MemoryMoves:
     def gone(self) -> tuple[list[GoneTotal], list[GoneCharge]]:
         """Return the sums of pruned entries."""
         with self._lock:
-            books = self._sound_books()
+            books = self._summed_books()
             totals = [
                 GoneTotal(key >> LABEL_BITS, books.labels[key & _LABEL_MASK], tuple(counts))
                 for key, counts in books.gone_totals.items()
@@ -121,7 +127,7 @@ class MemoryMoves:
         with self._lock:
             if self._taken.get(source) != before:
                 return False
-            books = self._sound_books()
+            books = self._summed_books()
             books.is_half_done = True
             _add_gone(books, part)
             books.is_half_done = False

@@ -162,8 +162,12 @@ def test_readers_and_writers_do_not_disturb_each_other() -> None:
     assert store.verify() == []
 
 
-def test_interruption_anywhere_leaves_a_sound_store() -> None:
-    """Ctrl-C at any line of any step: nothing is half done, and the step can be done again."""
+@pytest.mark.parametrize("before", [0, 126, 127])
+def test_interruption_anywhere_leaves_a_sound_store(before: int) -> None:
+    """Ctrl-C at any line of any step: nothing is half done, and the step can be done again.
+
+    Also where the step is the one that adds the latest entries to the sums.
+    """
     steps: list[Callable[[MemoryStore, CostEntry], object]] = [
         lambda store, call: store.reserve(hold(call, limit(10**6))),
         lambda store, call: store.settle(call, ALICE, [Watch("user:alice", ALWAYS, 1, "k")]),
@@ -176,6 +180,8 @@ def test_interruption_anywhere_leaves_a_sound_store() -> None:
         while True:
             store, clock, call = MemoryStore(), Clock(), entry(100)
             store.use_clock(clock)
+            for _ in range(before):
+                store.settle(entry(1), ALICE)
             store.reserve(hold(entry(3, call_id="lapsed"), limit(10**6), lease_s=1))
             clock.forward(2)
             store.lapse()
