@@ -77,6 +77,23 @@ class Charges:
         self._held = None
         return refused
 
+    def is_held_at_home(self, entry: CostEntry) -> bool:
+        """Hold the entry's cost where the home ledger alone pays; False if that refuses."""
+        postings = self.home.postings
+        self._held, self._process = entry, postings.process
+        try:
+            refused = postings.reserve(entry, self.payers.at_home)
+        except BaseException as error:
+            self._held = None
+            if not isinstance(error, BudgetStoreError):  # its ledger sees to that itself
+                postings.release(entry.call_id)
+            raise
+        if refused is None:
+            self._reserved = entry
+            return True
+        self._held = None
+        return False
+
     def headroom(self, at: datetime) -> Headroom:
         """Return the least that is left over all budgets."""
         room: Headroom | None = None

@@ -28,29 +28,30 @@ class AnswerHook(OptionsHook):
     """Stands as the `post_parser` of a call's options, which gets every parsed answer.
 
     It also learns from the other seams what became of the call: it is found through the options.
+    It does not lead back to them: a circle would keep answers in memory until it is collected.
     """
 
     def __init__(self, call: Call, outgoing: Outgoing) -> None:
         self.call = call
-        self._outgoing = outgoing
+        self._site = outgoing.site
         self._inner = outgoing.options.post_parser
         self._hides_usage = False
         self._watch: StreamWatch | None = None
         self._has_returned = False
         self._answers: list[Any] = []
 
-    def install(self) -> None:
+    def install(self, outgoing: Outgoing) -> None:
         """Take the place of the options' own parser, and ask a stream for its usage."""
         try:
-            self._outgoing.options.post_parser = self
+            outgoing.options.post_parser = self
             if self.call.request.is_stream:
-                self._ask_for_usage()
+                self._ask_for_usage(outgoing)
         except Exception as error:
             swallowed("prepare a request", error)
 
-    def install_late(self) -> None:
+    def install_late(self, outgoing: Outgoing) -> None:
         """Take the place of the options' own parser when the answer has come already."""
-        self._outgoing.options.post_parser = self
+        outgoing.options.post_parser = self
 
     def __call__(self, answer: Any) -> Any:
         try:
@@ -188,12 +189,11 @@ class AnswerHook(OptionsHook):
         hop = Part(model, rejected.usage, rejected.response_id)
         return replace(reading, parts=(*rejected.parts, hop, *reading.parts))
 
-    def _ask_for_usage(self) -> None:
+    def _ask_for_usage(self, outgoing: Outgoing) -> None:
         """Let a stream end with its usage, where that is known to be understood."""
-        call, outgoing = self.call, self._outgoing
-        if outgoing.site in _without_usage_option:
+        if self._site in _without_usage_option:
             return
-        option = call.provider.usage_option(call.request)
+        option = self.call.provider.usage_option(self.call.request)
         if option is not None and not outgoing.is_raw:
             outgoing.set(option)
             self._hides_usage = True
@@ -201,7 +201,7 @@ class AnswerHook(OptionsHook):
     def _learn_refusal(self, error: BaseException) -> None:
         """Stop asking a host for usage that has refused the question."""
         if self._hides_usage and "stream_options" in str(error):
-            _without_usage_option.add(self._outgoing.site)
+            _without_usage_option.add(self._site)
 
 
 def _http_of(returned: Any) -> Any:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from costtrace.accounting.headroom import Headroom
 from costtrace.accounting.lines import patiently
 from costtrace.accounting.refusals import Refused, too_dear
-from costtrace.accounting.steps import Steps
+from costtrace.accounting.steps import Steps, take
 from costtrace.entry import CostEntry
 from costtrace.exceptions import BudgetExceededError, CosttraceError, UnknownPriceError
 from costtrace.instrumentation.call import Call
+from costtrace.instrumentation.offload import take_off_loop
 from costtrace.instrumentation.outgoing import Adjustable
 from costtrace.instrumentation.uploads import upload_size
 from costtrace.money import Picodollars
@@ -27,13 +29,23 @@ ENOUGH = 256
 """Output tokens below which a call that may wait does so, rather than ask for a shorter answer."""
 
 
-def authorization(call: Call, outgoing: Adjustable) -> Steps:
-    """Return the steps that authorize a call; they raise when it is refused.
+def authorize(call: Call, outgoing: Adjustable) -> None:
+    """Authorize a call in this thread; raises when it is refused.
 
     Afterwards the call holds its reservation, and the request says what it must not pass: its cap
     of output tokens and its retries.
     """
-    return _Authorization(call, outgoing).steps()
+    pending = _Authorization(call, outgoing)
+    if not pending.is_done_at_once():
+        take(pending.steps())
+
+
+async def authorize_async(call: Call, outgoing: Adjustable) -> None:
+    """Do the same on an event loop, which nothing may hold up."""
+    pending, is_blocking = _Authorization(call, outgoing), call.charges.payers.is_blocking
+    if is_blocking or not pending.is_done_at_once():
+        undo = partial(call.charges.release, call.call_id)
+        await take_off_loop(pending.steps(), is_blocking, undo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +80,27 @@ class _Authorization:
         self.hard = self.payers.hard
         self._has_asked = False
 
-    def steps(self) -> Steps:
-        """Yield the steps; see `authorization`."""
+    def is_done_at_once(self) -> bool:
+        """Reserve a call that is far from all limits, in the one store that it is entered in."""
         payers = self.payers
-        files = getattr(self.outgoing.options, "files", None)
-        if files and (size := upload_size(files)):
+        if payers.is_observed or payers.wait_s or payers.others or self._files:
+            return False
+        if not self.hard:
+            return True
+        self._check_price()
+        worst, attempts = self._worst_far_from_limits(), self._wanted
+        if worst is None:
+            return False
+        entry = self._entry(worst, attempts)
+        is_held = self.charges.is_held_at_home(entry)
+        if is_held:
+            self._accept(entry, worst, attempts, None)
+        return is_held
+
+    def steps(self) -> Steps:
+        """Yield the steps that authorize the call; they raise when it is refused."""
+        payers = self.payers
+        if (files := self._files) and (size := upload_size(files)):
             self.estimate.upload_bytes = size
         if payers.is_observed:
             yield self._observe
@@ -210,6 +238,10 @@ class _Authorization:
         return rejection
 
     # parts
+
+    @property
+    def _files(self) -> Any:
+        return getattr(self.outgoing.options, "files", None)
 
     @property
     def _wanted(self) -> int:

@@ -6,7 +6,7 @@ entries, each once, when its results are read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from costtrace.accounting.charges import Charges
@@ -242,7 +242,6 @@ class LaterWatch:
         self._source = source
         self._is_dropped = False
         self.is_over = False
-        self.see: Callable[[Any], bool] = self.saw
         open_watch(findings.scope, self)
 
     @property
@@ -253,6 +252,8 @@ class LaterWatch:
         with guard("read a retrieved answer"):
             self._source.see(event)
         return False
+
+    see = saw
 
     def overlooked(self, error: Exception) -> None:
         swallowed("read a retrieved answer", error)

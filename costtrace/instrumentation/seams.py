@@ -11,12 +11,11 @@ import sys
 from functools import partial
 from typing import Any
 
-from costtrace.accounting.steps import take
 from costtrace.instrumentation.answer import AnswerHook
-from costtrace.instrumentation.authorize import authorization
+from costtrace.instrumentation.authorize import authorize, authorize_async
 from costtrace.instrumentation.begin import Begun, BegunRetrieval, begin, is_ours, warn_unlimited
 from costtrace.instrumentation.faults import REFUSALS, guard, swallowed
-from costtrace.instrumentation.offload import off_loop, take_off_loop
+from costtrace.instrumentation.offload import off_loop
 from costtrace.instrumentation.patch import Patch, PatchedModule, Wrapper
 from costtrace.instrumentation.presence import is_seen
 from costtrace.instrumentation.sockets import SOCKETS
@@ -35,12 +34,12 @@ def request_wrapper(provider: Provider) -> Wrapper:
             return wrapped(*args, **kwargs)
         if isinstance(begun, Begun):
             try:
-                take(authorization(begun.call, begun.outgoing))
+                authorize(begun.call, begun.outgoing)
             except REFUSALS:
                 raise
             except Exception as error:
                 swallowed("authorize a call", error)
-            begun.hook.install()
+            begun.hook.install(begun.outgoing)
         return _send(wrapped, begun, begun.outgoing.args, begun.outgoing.kwargs)
 
     return request
@@ -69,16 +68,12 @@ def async_request_wrapper(provider: Provider) -> Wrapper:
             return await wrapped(*args, **kwargs)
         if isinstance(begun, Begun):
             try:
-                await take_off_loop(
-                    authorization(begun.call, begun.outgoing),
-                    begun.is_blocking,
-                    partial(begun.call.charges.release, begun.call.call_id),
-                )
+                await authorize_async(begun.call, begun.outgoing)
             except REFUSALS:
                 raise
             except Exception as error:
                 swallowed("authorize a call", error)
-            begun.hook.install()
+            begun.hook.install(begun.outgoing)
         return await _send_async(wrapped, begun, begun.outgoing.args, begun.outgoing.kwargs)
 
     return request
@@ -153,7 +148,7 @@ def _begin_late(
     """Begin a call that is answered already."""
     begun = _begin(provider, client, args, kwargs)
     if isinstance(begun, Begun):
-        begun.hook.install_late()
+        begun.hook.install_late(begun.outgoing)
         begun.hook.answered(kwargs.get("response"), kwargs.get("retries_taken"))
         warn_unlimited(begun.call, BYPASSED)
     return begun

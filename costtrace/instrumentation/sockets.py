@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from costtrace.accounting.steps import take
-from costtrace.instrumentation.authorize import authorization
+from costtrace.instrumentation.authorize import authorize, authorize_async
 from costtrace.instrumentation.begin import warn_uncovered, warn_unlimited
 from costtrace.instrumentation.call import Call
 from costtrace.instrumentation.faults import guard, harmless
-from costtrace.instrumentation.offload import take_off_loop
 from costtrace.instrumentation.patch import Patch, PatchedModule, Wrapper
 from costtrace.instrumentation.presence import is_seen
 from costtrace.instrumentation.watch import StreamWatch
@@ -264,7 +261,7 @@ def sent_wrapper(kind: str) -> Wrapper:
             return wrapped(*args, **kwargs)
         session, call, sent = asked
         with harmless("authorize a session's call"):
-            take(authorization(call, sent))
+            authorize(call, sent)
         watch = session.expect(call)
         try:
             return wrapped(sent.event)
@@ -286,11 +283,7 @@ def async_sent_wrapper(kind: str) -> Wrapper:
             return await wrapped(*args, **kwargs)
         session, call, sent = asked
         with harmless("authorize a session's call"):
-            await take_off_loop(
-                authorization(call, sent),
-                call.charges.payers.is_blocking,
-                partial(call.charges.release, call.call_id),
-            )
+            await authorize_async(call, sent)
         watch = session.expect(call)
         try:
             return await wrapped(sent.event)

@@ -7,15 +7,15 @@ nothing is done but to queue the call, and whoever touches the ledger next settl
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
 
 
 class Watch(Protocol):
     """What is told of a stream; none of it raises, but `see`, which has the least to do."""
 
-    see: Callable[[Any], bool]
-    """An event has come; returns whether it is to be hidden from the caller. It may raise."""
+    def see(self, event: Any, /) -> bool:
+        """An event has come; returns whether it is to be hidden from the caller. It may raise."""
 
     def saw(self, event: object, /) -> bool:
         """Do the same without raising."""
