@@ -162,9 +162,10 @@ def test_an_interrupt_while_settling_loses_nothing(
     client = provider.openai()
     getattr(store, when)["settle"] = interrupted
     b = budget("alice", 1, ledger=failing)
-    with b, pytest.raises(KeyboardInterrupt):
-        chat(client)
-    getattr(store, when).clear()
+    with b:
+        with pytest.raises(KeyboardInterrupt):
+            chat(client)
+        getattr(store, when).clear()
     gc.collect()
     assert b.reserved_usd == 0
     (entry,) = failing.entries
