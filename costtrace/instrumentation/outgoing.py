@@ -61,8 +61,8 @@ class Outgoing:
             args = (args[0], options, *args[2:])
         else:
             kwargs = {**kwargs, "options": options}
-        base_url = getattr(client, "base_url", None)
-        host, site, base_path = _place_of(base_url)
+        base_url = getattr(client, "_base_url", None)  # without the property around it
+        host, site, base_path = _place_of(base_url or getattr(client, "base_url", None))
         body, extra = options.json_data, options.extra_json
         return cls(
             client=client,
@@ -102,6 +102,8 @@ class Outgoing:
 def path_of(url: Any, base_path: str = "") -> str:
     """Return the path of a request's URL as the providers' tables have it, without any query."""
     text = url if type(url) is str else str(url)
+    if text[:1] == "/" and "?" not in text:  # as nearly always
+        return text
     if "://" in text:
         path = urlsplit(text).path
         base = base_path.rstrip("/")

@@ -86,6 +86,7 @@ class StreamWatch:
             if reading != self._left_at and not self._is_stopped:
                 self._left_at = reading
                 self._settle(reading, is_final=False)
+                close_watch(self.call.scope, self)
 
     def _finish(self) -> None:
         if not self._is_stopped:
@@ -100,7 +101,6 @@ class StreamWatch:
         else:
             self.call.settle_partial(reading, is_final=is_final)
             remember(self.call)
-        close_watch(self.call.scope, self)
 
     def _wait_for(self, reading: Reading) -> None:
         """Enter work that goes on without us at its worst case, until somebody retrieves it."""

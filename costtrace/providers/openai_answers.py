@@ -66,7 +66,8 @@ def _usage(request: Request, answer: object, said: Mapping[str, Any]) -> Usage |
         counted = replace(
             counted, image_output_tokens=counted.output_tokens
         )  # nothing else is made
-    return replace(counted, **_tool_calls(request, answer)) if operation == "responses" else counted
+    calls = _tool_calls(request, answer) if operation == "responses" else {}
+    return replace(counted, **calls) if any(calls.values()) else counted
 
 
 def _usage_unsaid(request: Request, answer: object) -> Usage | None:

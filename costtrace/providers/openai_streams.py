@@ -34,6 +34,7 @@ ENDED = frozenset(
     "transcript.text.done",
     "speech.audio.done",
 }
+_NOTHING_SAID = Reading()
 SOUND = ("response.audio.delta", "response.output_audio.delta", "speech.audio.delta")
 
 
@@ -96,15 +97,17 @@ class ChunkReader:
         self._tier = name_of(get(chunk, "service_tier")) or self._tier
 
     def reading(self) -> Reading:
-        whole = read_answer(self._request, self._usage_source) if self._usage_source else Reading()
+        source = self._usage_source
+        whole = _NOTHING_SAID if source is None else read_answer(self._request, source)
         has_usage = whole.usage is not None
-        return replace(
-            whole,
+        return Reading(
             model=self._model or whole.model,
+            usage=whole.usage,
             tier=normal_tier(self._tier) or whole.tier,
             response_id=self._id or whole.response_id,
             is_complete=has_usage or len(self._finished) >= self._choices,
-            is_pending=False,
+            parts=whole.parts,
+            gateway_cost=whole.gateway_cost,
             text="" if has_usage else "".join(self._text),
         )
 
