@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import add
 from struct import Struct
+from struct import error as StructError  # noqa: N812
 
 from costtrace.stores.rows import MINUTE_US, NOTHING, Charge
 
 KEPT_SPANS = 16
 """Running balances of one owner; the span that ended first makes room."""
-_POINT = Struct("<qqqq")
+_POINT = Struct("<IqIH")
 
 
 class Timeline:
@@ -17,14 +19,17 @@ class Timeline:
 
     def __init__(self) -> None:
         self._points = bytearray()
+        self._more: dict[int, Charge] = {}  # what has no room in a minute's point
         self._minute = -(2**62)  # the latest; its charge is packed when a later one comes
         self._pico = self._tokens = self._calls = 0
 
     def __iter__(self) -> Iterator[tuple[int, Charge]]:
         self._pack_latest()
-        for minute, *charge in _POINT.iter_unpack(bytes(self._points)):
-            if any(charge):
-                yield minute, (charge[0], charge[1], charge[2])
+        packed = {minute: charge for minute, *charge in _POINT.iter_unpack(bytes(self._points))}
+        for minute in sorted(packed.keys() | self._more.keys()):
+            pico, tokens, calls = map(add, packed.get(minute, NOTHING), self._extra(minute))
+            if pico or tokens or calls:
+                yield minute, (pico, tokens, calls)
 
     def add(self, minute: int, pico: int, tokens: int, calls: int) -> None:
         """Add to what was charged in a minute."""
@@ -47,6 +52,10 @@ class Timeline:
             pico += more_pico
             tokens += more_tokens
             calls += more_calls
+        for minute in self._more:
+            if first <= minute < end:
+                more = self._more[minute]
+                pico, tokens, calls = pico + more[0], tokens + more[1], calls + more[2]
         return (pico, tokens, calls)
 
     def _pack_latest(self) -> None:
@@ -57,22 +66,29 @@ class Timeline:
 
     def _merge(self, minute: int, pico: int, tokens: int, calls: int) -> None:
         """Add to the packed point of a minute, or put one in its place."""
-        points, at = self._points, self._position(minute)
+        points, at, end = self._points, self._position(minute), 0
+        sums = (pico, tokens, calls)
         if at < len(points):
-            found, old_pico, old_tokens, old_calls = _POINT.unpack_from(points, at)
+            found, *old = _POINT.unpack_from(points, at)
             if found == minute:
-                _POINT.pack_into(
-                    points, at, minute, old_pico + pico, old_tokens + tokens, old_calls + calls
-                )
-                return
-        points[at:at] = _POINT.pack(minute, pico, tokens, calls)
+                sums, end = (old[0] + pico, old[1] + tokens, old[2] + calls), at + _POINT.size
+        try:
+            points[at : end or at] = _POINT.pack(minute, *sums)
+        except StructError:
+            more = self._extra(minute)
+            self._more[minute] = (more[0] + pico, more[1] + tokens, more[2] + calls)
+
+    def _extra(self, minute: int) -> Charge:
+        return self._more.get(minute, NOTHING)
 
     def _position(self, minute: int) -> int:
         """Return where the first point at or after the minute begins."""
-        low, high = 0, len(self._points) // _POINT.size
+        points, low, high = self._points, 0, len(self._points) // _POINT.size
+        if high and _POINT.unpack_from(points, (high - 1) * _POINT.size)[0] < minute:
+            return len(points)  # as nearly always
         while low < high:
             middle = (low + high) // 2
-            if _POINT.unpack_from(self._points, middle * _POINT.size)[0] < minute:
+            if _POINT.unpack_from(points, middle * _POINT.size)[0] < minute:
                 low = middle + 1
             else:
                 high = middle

@@ -17,6 +17,7 @@ from struct import error as StructError  # noqa: N812
 from typing import Any, NamedTuple
 
 from costtrace.entry import CostEntry
+from costtrace.exceptions import BudgetStoreError
 from costtrace.money import Picodollars
 from costtrace.stores.rowindex import BLOCK, IdIndex, TimeIndex
 from costtrace.stores.rows import (
@@ -33,10 +34,14 @@ from costtrace.usage import Usage
 
 LAPSED, GONE = 1, 2  # flags of a record: charged as its worst case; released late
 _UNPRICED, _RESERVED, _ANSWERED, _FIVE_MINUTES, _RARE, _HEX = 4, 8, 16, 32, 64, 128
-_RECORD = Struct("<qqqdQ7IHHHB")
+_RECORD = Struct("<qqqd8I4B")
 _RECORD_SIZE = _RECORD.size
 _TEXTS_AT = 4  # the place of that field in a record
-_MOST, _OFTEN = 2**32 - 1, 2**16 - 1
+_MOST, _OFTEN = 2**32 - 1, 2**8 - 1
+_LONGEST_TEXTS = 2**24
+_BEGINNINGS = ("", "chatcmpl-", "resp_", "msg_")  # of most answers' ids: one byte tells which
+_MARKS = {text[:4]: (text, len(text), bytes((n,))) for n, text in enumerate(_BEGINNINGS)}
+_NO_MARK = ("", 0, b"\0")
 
 
 class Record(NamedTuple):
@@ -47,6 +52,7 @@ class Record(NamedTuple):
     reserved_pico: int
     duration_s: float
     texts_at: int
+    """Where its ids begin among all that were ever kept, without what 32 bits have no room for."""
     label: int
     payers: int
     input_tokens: int
@@ -135,7 +141,8 @@ class EntryColumns:
             stop = min(end, start - start % BLOCK + BLOCK)
             records = list(self._unpacked(start, stop))
             if len(self._block_texts) <= start // BLOCK:
-                self._block_texts.append(records[0][_TEXTS_AT])
+                at = self._place_of(records[0][_TEXTS_AT])
+                self._block_texts.append(self._texts_dropped + at)
             times_us = [record[0] for record in records]
             self._times.note(start, min(times_us))
             self._times.note(start, max(times_us))
@@ -268,9 +275,10 @@ class EntryColumns:
         for row in range(self.first_row, self.end_row):
             record = self.record(row)
             self._times.note(row - self.first_row, record.timestamp_us)
+            texts_at = self._texts_dropped + self._place_of(record.texts_at)
             if (row - self.first_row) % BLOCK == 0:
-                starts.append(record.texts_at)
-            starts[-1] = min(starts[-1], record.texts_at)
+                starts.append(texts_at)
+            starts[-1] = min(starts[-1], texts_at)
             if not record.flags & GONE:
                 self._ids.add(self.call_id(row, record), row)
         self._indexed = len(self)
@@ -287,7 +295,12 @@ class EntryColumns:
         payers: int,
         flags: int,
     ) -> Packed:
-        """Return the entry as bytes for the next `append` or `replace`; changes nothing yet."""
+        """Return the entry as bytes for the next `append` or `replace`; changes nothing yet.
+
+        Raises `BudgetStoreError` when the ids of all entries take more than 4 GiB.
+        """
+        if len(self._texts) > _MOST - _LONGEST_TEXTS:
+            raise BudgetStoreError("a ledger in memory cannot keep so many entries: give it `keep`")
         texts, id_length, flags = _texts(entry, flags)
         usage = entry.usage
         common, rest = common_counts(usage), rare_counts(usage)
@@ -306,7 +319,7 @@ class EntryColumns:
             pico or 0,
             reserved_pico or 0,
             math.nan if duration_s is None else duration_s,
-            self._texts_dropped + len(self._texts),
+            (self._texts_dropped + len(self._texts)) & _MOST,
             label,
             payers,
         )
@@ -334,10 +347,16 @@ class EntryColumns:
         if record.flags & _RARE:
             rare = self._rare[row]
             id_length, response_length = rare.id_length, rare.response_length
-        at = record.texts_at - self._texts_dropped
+        at = self._place_of(record.texts_at)
         text = bytes(self._texts[at : at + id_length + response_length])
         call_id = text[:id_length].hex() if record.flags & _HEX else text[:id_length].decode()
-        return call_id, text[id_length:].decode() if record.flags & _ANSWERED else None
+        if not record.flags & _ANSWERED:
+            return call_id, None
+        return call_id, _BEGINNINGS[text[id_length]] + text[id_length + 1 :].decode()
+
+    def _place_of(self, texts_at: int) -> int:
+        """Return where a record's texts begin among those that are kept."""
+        return (texts_at - self._texts_dropped) & _MOST
 
 
 def _texts(entry: CostEntry, flags: int) -> tuple[bytes, int, int]:
@@ -353,7 +372,7 @@ def _texts(entry: CostEntry, flags: int) -> tuple[bytes, int, int]:
             texts, flags = packed, flags | _HEX
     try:
         texts = texts or call_id.encode()
-        answer = b"" if response_id is None else response_id.encode()
+        answer = b"" if response_id is None else _shortened(response_id)
     except (UnicodeEncodeError, AttributeError):
         check_text(call_id, "call_id")
         check_text(response_id, "response_id")
@@ -361,3 +380,11 @@ def _texts(entry: CostEntry, flags: int) -> tuple[bytes, int, int]:
     if response_id is None:
         return texts, len(texts), flags
     return texts + answer, len(texts), flags | _ANSWERED
+
+
+def _shortened(response_id: str) -> bytes:
+    """Return an answer's id, its beginning as one byte if it is one that most ids have."""
+    beginning, size, mark = _MARKS.get(response_id[:4], _NO_MARK)
+    if response_id[:size] == beginning:
+        return mark + response_id[size:].encode()
+    return b"\0" + response_id.encode()

@@ -9,11 +9,12 @@ from struct import Struct
 BLOCK = 256
 """Rows whose span of time is noted together."""
 _SHARDS = 4096
-_KEY = Struct("<q")
+_KEY = Struct("<I")
+_KEY_SIZE, _KEY_MASK = _KEY.size, 2**32 - 1
 
 
 class IdIndex:
-    """Rows by the hash of a call id: 12 bytes a row, where a dict of texts takes 200.
+    """Rows by the hash of a call id: 8 bytes a row, where a dict of texts takes 200.
 
     Rows are spread over shards by hash; a shard is searched like a text. It answers with
     candidates: two ids may share a hash.
@@ -32,20 +33,21 @@ class IdIndex:
             rows = self._rows[shard] = array("I")
             keys = self._keys[shard] = bytearray()
         rows.append(row)
-        keys += _KEY.pack(number)
+        keys += _KEY.pack(number >> 20 & _KEY_MASK)
 
     def candidates(self, call_id: str) -> Sequence[int]:
         """Return the rows that may be this call's."""
         number = hash(call_id)
-        keys, rows = self._keys[number % _SHARDS], self._rows[number % _SHARDS]
+        shard = number % _SHARDS
+        keys, rows = self._keys[shard], self._rows[shard]
         if keys is None or rows is None:
             return ()
-        key = _KEY.pack(number)
+        key = _KEY.pack(number >> 20 & _KEY_MASK)
         at = keys.find(key)
         found = []
         while at >= 0:
-            if at % 8 == 0:
-                found.append(rows[at // 8])
+            if at % _KEY_SIZE == 0:
+                found.append(rows[at // _KEY_SIZE])
             at = keys.find(key, at + 1)
         return found
 
@@ -56,7 +58,7 @@ class IdIndex:
         if keys is None or rows is None or row not in rows:
             return
         at = rows.index(row)
-        del keys[at * 8 : at * 8 + 8]
+        del keys[at * _KEY_SIZE : (at + 1) * _KEY_SIZE]
         del rows[at]
 
 
