@@ -98,9 +98,9 @@ class EntryColumns:
 
     def __init__(self) -> None:
         self.first_row = 0
-        self._records = bytearray()
+        self._records = array("B")
         self._fresh: dict[str, int] = {}  # the rows of the latest calls, which no index knows yet
-        self._texts = bytearray()
+        self._texts = array("B")
         self._texts_dropped = 0
         self._indexed = 0  # rows whose times, and block's texts, are noted
         self._block_texts = array("Q")  # where the texts of each block of rows begin
@@ -124,10 +124,10 @@ class EntryColumns:
         """Add a packed entry and return its row."""
         record, texts, rare = packed
         row = self.first_row + len(self._records) // _RECORD_SIZE
-        self._texts += texts
+        self._texts.frombytes(texts)
         if rare is not None:
             self._rare[row] = rare
-        self._records += record  # from here on it is an entry
+        self._records.frombytes(record)  # from here on it is an entry
         self._fresh[call_id] = row
         return row
 
@@ -150,11 +150,11 @@ class EntryColumns:
 
     def replace(self, row: int, packed: Packed) -> None:
         """Put another entry of the same call in a row."""
-        self._texts += packed.texts
+        self._texts.frombytes(packed.texts)
         if packed.rare is not None:
             self._rare[row] = packed.rare
         at = (row - self.first_row) * _RECORD.size
-        self._records[at : at + _RECORD.size] = packed.record
+        self._records[at : at + _RECORD.size] = array("B", packed.record)
 
     def set_flag(self, row: int, flag: int) -> None:
         """Mark a row: `GONE` rows are no entries any more."""
