@@ -134,8 +134,33 @@ def fork_and_call(path: str, url: str, user: str, state: str) -> None:
     sys.stdin.readline()
 
 
+def call_when_told(kind: str, address: str, url: str, limit: str) -> None:
+    """Call a provider in the name of each user that a line says; say what became of it."""
+    from openai import OpenAI
+
+    from costtrace import CostLedger, CosttraceError, budget
+
+    ledger = CostLedger(store=opened(kind, address, 5))
+    client = OpenAI(api_key="x", base_url=f"{url}/v1", max_retries=0)
+    ask: Any = [{"role": "user", "content": "0123456789abcdef"}]
+    print("open", flush=True)
+    for line in sys.stdin:
+        if line.strip() == "reseed":
+            print(ledger.store.reseed(), flush=True)  # type: ignore[attr-defined]
+            continue
+        if line.strip() == "flush":
+            print(ledger.flush(), flush=True)
+            continue
+        try:
+            with budget(line.strip(), limit, ledger=ledger):
+                client.chat.completions.create(model="gpt-4o-mini", messages=ask, max_tokens=20)
+            print("answered", flush=True)
+        except CosttraceError as error:
+            print(type(error).__name__, flush=True)
+
+
 WORK: dict[str, Callable[..., None]] = {
-    work.__name__: work for work in (record, adopt, fill, fork_and_call)
+    work.__name__: work for work in (record, adopt, fill, fork_and_call, call_when_told)
 }
 
 if __name__ == "__main__":
