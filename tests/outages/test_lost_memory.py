@@ -1,4 +1,4 @@
-"""A Redis that loses its memory, or a part of it: every process notices, and none starts at zero."""
+"""A Redis that loses its memory, or a part of it: every process notices, none starts at zero."""
 
 from __future__ import annotations
 
