@@ -241,7 +241,7 @@ def test_deadlock_with_somebody_else_is_tried_again(
     thread.join()
 
     assert said == {"reserve": [None], "settle": [[]], "release": [True]}[step]
-    assert log.read_text().count("deadlock detected") == before + 1
+    assert log.read_text().count("deadlock detected") > before
     expected = {
         "reserve": Balance(0, 7, 0, 15, 0, 1),
         "settle": Balance(7, 0, 15, 0, 1, 0),
