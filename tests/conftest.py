@@ -23,6 +23,9 @@ with suppress(ImportError):  # what frameworks and older SDKs are tested with do
     import hypothesis
 
     hypothesis.settings.register_profile("any machine", deadline=None)  # time is for benchmarks
+    hypothesis.settings.register_profile(  # for those who ask only whether anything fails
+        "unshrunk", deadline=None, phases=[hypothesis.Phase.generate]
+    )
     hypothesis.settings.load_profile("any machine")
 
 

@@ -15,6 +15,7 @@ from costtrace.stores.rows import (
     build_entry,
     check_text,
     common_counts,
+    unreadable,
     usage_of,
     usage_rest,
 )
@@ -85,22 +86,28 @@ def call_values(facts: Facts, timestamp_us: int, label_id: int, payers_id: int) 
 
 
 def entry_from(values: Values, label: Label) -> CostEntry:
-    """Return the entry whose `CALL_COLUMNS` have these values."""
+    """Return the entry whose `CALL_COLUMNS` have these values.
+
+    Raises `BudgetStoreError` for values that nobody has written so.
+    """
     call_id, timestamp_us, _, _, cost_pico, *common = values[:10]
     rest, reserved_pico, duration_s, attempts, response_id, gateway, adjusts = values[10:17]
-    return build_entry(
-        label,
-        call_id=call_id,
-        timestamp_us=timestamp_us,
-        cost_pico=cost_pico,
-        usage=usage_of(common, json.loads(rest) if rest else None),
-        reserved_pico=reserved_pico,
-        duration_s=duration_s,
-        attempts=attempts,
-        response_id=response_id,
-        gateway_cost_usd=None if gateway is None else Decimal(gateway),
-        adjusts=adjusts,
-    )
+    try:
+        return build_entry(
+            label,
+            call_id=call_id,
+            timestamp_us=timestamp_us,
+            cost_pico=cost_pico,
+            usage=usage_of(common, json.loads(rest) if rest else None),
+            reserved_pico=reserved_pico,
+            duration_s=duration_s,
+            attempts=attempts,
+            response_id=response_id,
+            gateway_cost_usd=None if gateway is None else Decimal(gateway),
+            adjusts=adjusts,
+        )
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise unreadable(f"call {call_id!r}", error) from error
 
 
 def charge_from(values: Values) -> Charge:

@@ -272,6 +272,10 @@ class Database:
             ) from error
         if isinstance(error, sqlite3.Error):
             raise BudgetStoreError(f"{self.path}: {error}") from error
+        if isinstance(error, UnicodeDecodeError):  # what SQLite says of it is not text either
+            raise BudgetStoreError(f"{self.path}: is damaged: {error}") from error
+        if isinstance(error, BudgetStoreError) and not str(error).startswith(str(self.path)):
+            raise BudgetStoreError(f"{self.path}: {error}") from error
         if isinstance(error, OverflowError):
             raise ValueError(f"a number is too large for the ledger: {error}") from error
 
@@ -279,7 +283,7 @@ class Database:
     def _errors_as_ours(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self._raise_as_ours(error)
 
     # -- opening -----------------------------------------------------------------------------

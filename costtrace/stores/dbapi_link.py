@@ -258,9 +258,25 @@ class Connector:
             raise ValueError(f"paramstyle must be one of {known}, not {paramstyle!r}")
         self._connect, self.schema, self._paramstyle = connect, schema, paramstyle
         self._last: Any = None
+        self._has_opened = False
 
     def open(self, statement_s: float) -> Link:
-        """Open a connection; raises `TypeError` or `ValueError` for what is none of PostgreSQL."""
+        """Open a connection; raises `TypeError` or `ValueError` for what is none of PostgreSQL.
+
+        Once there was one that is, whatever goes wrong with another is an outage.
+        """
+        try:
+            link = self._opened(statement_s)
+        except BudgetStoreError:
+            raise
+        except Exception as error:
+            if isinstance(error, (TypeError, ValueError)) and not self._has_opened:
+                raise
+            raise as_ours(error, "a new connection cannot be used") from error
+        self._has_opened = True
+        return link
+
+    def _opened(self, statement_s: float) -> Link:
         try:
             connection = self._connect()
         except Exception as error:

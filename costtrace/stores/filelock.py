@@ -13,6 +13,11 @@ import struct
 import time
 from pathlib import Path
 
+# Taken when the stores' own locks are. Those of a process that gevent patches later know nothing
+# of greenlets: one that slept here, with such a lock, would keep all others of its thread from
+# ever letting it go on.
+from time import sleep
+
 _PAUSE_S = (0.0002, 0.001)  # between two tries
 _SHARED_BYTES = (0x40000002, 510)  # of the database: read-locked by all who have it open
 _ALIVE_BYTE = (128, 1)  # of the -shm file: read-locked by all who use it
@@ -38,7 +43,7 @@ class FileLock:
         _lock_bytes(self._file, fcntl.F_RDLCK, _WAITING_BYTE)
         try:
             while time.monotonic() < deadline:
-                time.sleep(random.uniform(*_PAUSE_S))
+                sleep(random.uniform(*_PAUSE_S))
                 if self._try():
                     return True
             return False

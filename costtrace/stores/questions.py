@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from costtrace.entry import CostEntry, Total
+from costtrace.exceptions import BudgetStoreError
 from costtrace.stores.base import Dimension, Query, Span, Sums
 from costtrace.stores.calls import (
     CALL_COLUMNS,
@@ -29,7 +30,7 @@ from costtrace.stores.grouping import (
     sum_up,
     times_us,
 )
-from costtrace.stores.rows import DAY_US, Label, label_from_row
+from costtrace.stores.rows import DAY_US, Label, label_digest, label_from_row, payers_digest
 from costtrace.stores.steps import READ_LABEL, Steps
 
 _COLUMNS = ", ".join(CALL_COLUMNS)
@@ -89,6 +90,10 @@ WRONG_MINUTES = """
 BALANCES = """
     SELECT owner_id, start_us, end_us, spent_pico, spent_tokens, spent_calls, reserved_pico,
         reserved_tokens, reserved_calls FROM balance"""
+ALL_CALLS = (f"SELECT {_COLUMNS} FROM entry", f"SELECT {_COLUMNS} FROM hold")
+DIGESTED_LABELS = f"SELECT id, digest, {_LABEL_COLUMNS} FROM label"
+DIGESTED_PAYERS = "SELECT id, digest FROM payers WHERE digest IS NOT NULL"
+PAYER_NAMES = "SELECT name FROM payer JOIN owner ON owner.id = owner_id WHERE payers_id = ?"
 OWNER_NAME = "SELECT name FROM owner WHERE id = ?"
 HELD_AND_ENTERED = "SELECT hold.call_id FROM hold JOIN entry ON entry.call_id = hold.call_id"
 NAMELESS = """
@@ -139,6 +144,25 @@ class Questions:
         rows = self._run(PROVISIONAL, ()).fetchall()
         return [entry_from(row, self._label(row[LABEL])) for row in rows]
 
+    def damaged(self) -> list[str]:
+        """Return what is not as it was written, also where it changes no sum."""
+        found = []
+        for label_id, digest, *row in self._run(DIGESTED_LABELS, ()).fetchall():
+            try:
+                label = self._labels[label_id] = label_from_row(tuple(row))
+            except BudgetStoreError as error:
+                found.append(f"label {label_id}: {error}")
+                continue
+            if digest not in (None, label_digest(tuple(label))):
+                found.append(f"label {label_id} is not as it was written: {label}")
+        for payers_id, digest in self._run(DIGESTED_PAYERS, ()).fetchall():
+            names = [str(name) for (name,) in self._run(PAYER_NAMES, (payers_id,)).fetchall()]
+            if digest != payers_digest(tuple(names)):
+                found.append(f"payers {payers_id} are not as they were written: {names}")
+        for statement in ALL_CALLS:
+            found += self._unreadable(statement)
+        return found
+
     def differences(self) -> list[str]:
         """Return what does not agree with the entries and holds."""
         run = self._run
@@ -170,6 +194,16 @@ class Questions:
                 owner = self._owner(owner_id)
                 found.append(f"{owner}: balance {kept}, but its calls sum to {spent + reserved}")
         return found
+
+    def _unreadable(self, statement: str) -> Iterator[str]:
+        rows = self._run(statement, ())
+        while (row := rows.fetchone()) is not None:
+            label = self._labels.get(row[LABEL])
+            if label is not None:  # those without one are found elsewhere
+                try:
+                    entry_from(row, label)
+                except BudgetStoreError as error:
+                    yield str(error)
 
     def _rows(self, query: Query, is_by_day: bool) -> Iterator[Row]:
         if names_one_call(query):

@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Literal, NamedTuple, TypeAlias, cast
 
 from costtrace.entry import CostEntry, Grade, Status
-from costtrace.exceptions import CallConflictError
+from costtrace.exceptions import BudgetStoreError, CallConflictError
 from costtrace.money import Picodollars, to_usd
 from costtrace.stores.base import Balance, Limit, Refusal
 from costtrace.usage import Usage
@@ -219,6 +219,11 @@ def conflict(call_id: str, why: str) -> CallConflictError:
     return CallConflictError(f"call {call_id[:200]!r} {why}")
 
 
+def unreadable(what: str, error: Exception) -> BudgetStoreError:
+    """Return the error for a row that is not as it was written."""
+    return BudgetStoreError(f"{what} is damaged and cannot be read: {error}")
+
+
 def too_old(call_id: str, timestamp_us: int, pruned_us: int) -> CallConflictError:
     """Return the error for a call of a time from which single calls are no longer known."""
     return conflict(
@@ -304,13 +309,19 @@ def balance_of(spent: Iterable[int], reserved: Iterable[int]) -> Balance:
 
 
 def label_from_row(row: tuple[object, ...]) -> Label:
-    """Return the label of a database row: `call_path` and `tags` are JSON there."""
-    *plain, streamed, call_path, tags = row
-    return Label._make(
-        (
-            *plain,
-            bool(streamed),
-            tuple(json.loads(cast(str, call_path))),
-            tuple((tag, value) for tag, value in json.loads(cast(str, tags))),
+    """Return the label of a database row: `call_path` and `tags` are JSON there.
+
+    Raises `BudgetStoreError` for a row that nobody has written so.
+    """
+    try:
+        *plain, streamed, call_path, tags = row
+        return Label._make(
+            (
+                *plain,
+                bool(streamed),
+                tuple(json.loads(cast(str, call_path))),
+                tuple((tag, value) for tag, value in json.loads(cast(str, tags))),
+            )
         )
-    )
+    except (TypeError, ValueError) as error:
+        raise unreadable("a label", error) from error

@@ -203,8 +203,10 @@ class SQLiteStore(SQLiteMoves):
     def verify(self) -> list[str]:
         """Check every running balance against the calls, and the file itself."""
         with self._database.read() as run:
-            found = [str(row[0]) for row in run("PRAGMA quick_check", ()).fetchall()]
-            return [text for text in found if text != "ok"] + Questions(run).differences()
+            found = [str(row[0]) for row in run("PRAGMA integrity_check", ()).fetchall()]
+            questions = Questions(run)
+            damaged = [text for text in found if text != "ok"] + questions.damaged()
+            return damaged + questions.differences()
 
     # -- the file ----------------------------------------------------------------------------
 

@@ -98,7 +98,70 @@ def fill(address: str, calls: str) -> None:
     print(ledger.flush(), len(ledger.entries), len(ledger.verify()), flush=True)
 
 
-WORK: dict[str, Callable[..., None]] = {work.__name__: work for work in (record, adopt, fill)}
+def fork_and_call(path: str, url: str, user: str, state: str) -> None:
+    """As that user call a provider under a budget; when told, fork, and call under two policies."""
+    from openai import OpenAI
+
+    from costtrace import BudgetStoreError, CostLedger, budget
+
+    def call(ledger: CostLedger, user_id: str, on_store_error: Any = "refuse") -> None:
+        with budget(user_id, 1, on_store_error=on_store_error, ledger=ledger):
+            client.chat.completions.create(
+                model="gpt-4o-mini", max_tokens=20, messages=[{"role": "user", "content": "hi"}]
+            )
+
+    client = OpenAI(api_key="x", base_url=f"{url}/v1", max_retries=0)
+    with CostLedger(path=f"{path}-first") as ledger:
+        call(ledger, "first")  # what is imported late, that user may not be able to read
+    if os.getuid() != int(user):
+        os.setgid(int(user))
+        os.setuid(int(user))
+    os.environ["XDG_STATE_HOME"] = state
+    ledger = CostLedger(path=path)
+    call(ledger, "parent")
+    print("called", flush=True)
+    sys.stdin.readline()
+    if (child := os.fork()) != 0:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    try:
+        call(ledger, "child")
+    except BudgetStoreError as error:
+        print(type(error).__name__, error, flush=True)
+    call(ledger, "child", "allow")
+    print(f"answered, flushed: {ledger.flush()}", flush=True)
+    sys.stdin.readline()
+    print(f"flushed: {ledger.flush()}", flush=True)
+    sys.stdin.readline()
+
+
+def call_when_told(kind: str, address: str, url: str, limit: str) -> None:
+    """Call a provider in the name of each user that a line says; say what became of it."""
+    from openai import OpenAI
+
+    from costtrace import CostLedger, CosttraceError, budget
+
+    ledger = CostLedger(store=opened(kind, address, 5))
+    client = OpenAI(api_key="x", base_url=f"{url}/v1", max_retries=0)
+    ask: Any = [{"role": "user", "content": "0123456789abcdef"}]
+    print("open", flush=True)
+    for line in sys.stdin:
+        if line.strip() == "reseed":
+            print(ledger.store.reseed(), flush=True)  # type: ignore[attr-defined]
+            continue
+        if line.strip() == "flush":
+            print(ledger.flush(), flush=True)
+            continue
+        try:
+            with budget(line.strip(), limit, ledger=ledger):
+                client.chat.completions.create(model="gpt-4o-mini", messages=ask, max_tokens=20)
+            print("answered", flush=True)
+        except CosttraceError as error:
+            print(type(error).__name__, flush=True)
+
+
+WORK: dict[str, Callable[..., None]] = {
+    work.__name__: work for work in (record, adopt, fill, fork_and_call, call_when_told)
+}
 
 if __name__ == "__main__":
     WORK[sys.argv[1]](*sys.argv[2:])

@@ -6,16 +6,20 @@ SQLite file.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
+import signal
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from workers import Crew, do, wait_for_go
 
 crew = Crew(__file__)
 OWNERS = [f"user:{n}" for n in range(6)]
+IN_FLIGHT_LIMIT = 70
 
 
 def opened(kind: str, address: str, timeout_s: float = 30) -> Any:
@@ -222,18 +226,51 @@ def replay(kind: str, address: str, calls: str, times: str) -> None:
     store.close()
 
 
-def keep_holding(kind: str, address: str) -> None:
-    """Settle a call, hold another, and never come back to it."""
-    from store_calls import ALICE, entry, hold, limit
-
-    store = opened(kind, address)
+def die_in_flight(kind: str, address: str, folder: str, kills: str) -> None:
+    """Fork children that make calls, and kill each at a random moment with calls in flight."""
+    chance = random.Random(os.getpid())
+    opened(kind, address).close()  # what a child needs is imported
     wait_for_go()
-    done, open_ = (entry(7, call_id=f"{os.getpid()}-{what}") for what in ("done", "open"))
-    for call in (done, open_):
-        assert store.reserve(hold(call, limit(10**9))) is None
-    store.settle(done, ALICE)
-    print(open_.call_id, flush=True)
-    time.sleep(600)
+    for number in range(int(kills)):
+        has_begun, begins = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _make_calls(kind, address, Path(folder, f"{os.getpid()}-{number}"), begins)
+            finally:
+                os._exit(1)
+        os.close(begins)
+        assert os.read(has_begun, 1) == b"!"
+        time.sleep(chance.uniform(0, 0.03))
+        os.kill(pid, signal.SIGKILL)
+        assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+        os.close(has_begun)
+
+
+def _make_calls(kind: str, address: str, file: Path, begins: int) -> None:
+    """Keep two to eight calls in flight for ever; write down each step before and after it."""
+    from store_calls import costing, entry, hold, limit
+
+    store, chance, open_ = opened(kind, address), random.Random(file.name), []
+    said = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    owners = ("ledger", f"user:{file.name}")
+    at_most = limit(IN_FLIGHT_LIMIT, owner=owners[1])
+    for number in itertools.count():
+        if len(open_) < 8 and (len(open_) < 3 or chance.random() < 0.5):
+            call = entry(7, call_id=f"{file.name}-{number}")
+            os.write(said, f"hold {call.call_id}\n".encode())
+            if store.reserve(hold(call, at_most, owners=owners)) is None:
+                open_.append(call)
+                os.write(said, f"held {call.call_id}\n".encode())
+            else:
+                os.write(said, f"refused {call.call_id}\n".encode())
+        else:
+            call = open_.pop(chance.randrange(len(open_)))
+            os.write(said, f"settle {call.call_id}\n".encode())
+            store.settle(costing(call, 3), owners)
+            os.write(said, f"settled {call.call_id}\n".encode())
+        if len(open_) == 3:
+            os.write(begins, b"!")
 
 
 def prune_and_write(kind: str, address: str, before_s: str, calls: str) -> None:
@@ -258,7 +295,7 @@ WORK = (
     persist,
     fork,
     replay,
-    keep_holding,
+    die_in_flight,
     prune_and_write,
 )
 

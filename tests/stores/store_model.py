@@ -242,6 +242,26 @@ class StoreMachine(RuleBasedStateMachine):
         )
         self.reserved(Hold(call, owners, limits, lease_s, process))
 
+    @rule(
+        owners=owners_sets,
+        number=st.integers(0, 4),
+        too_much=st.integers(0, 1),
+        process=st.sampled_from("pq"),
+    )
+    def reserve_what_is_left(self, owners: Any, number: int, too_much: int, process: str) -> None:
+        """Reserve exactly what fits into the limits, or one picodollar more."""
+        span, left = spans_at(self.clock.now_us)[number], []
+        for owner in owners:
+            balance = self.model.balance(owner, span)
+            left.append(LIMITS[owner] - balance.spent_pico - balance.reserved_pico)
+        if min(left) < 0:
+            return
+        at = from_us(self.clock.now_us)
+        call = entry(min(left) + too_much, timestamp=at, user_id=owners[-1])
+        self.ids.append(call.call_id)
+        limits = tuple(Limit(owner, span, LIMITS[owner], TOKENS, CALLS) for owner in owners)
+        self.reserved(Hold(call, owners, limits, 60, process))
+
     @precondition(lambda self: self.ids)
     @rule(position=positions, pico=picos, is_same=st.booleans(), owners=owners_sets)
     def reserve_again(self, position: int, pico: Any, is_same: bool, owners: Any) -> None:
@@ -290,9 +310,30 @@ class StoreMachine(RuleBasedStateMachine):
         expected = self.model.renew(process, until_us, self.clock.now_us)
         assert self.store.renew(process, lease_s) == expected
 
+    @rule(
+        process=st.sampled_from("pq"),
+        lease_s=st.sampled_from([5, 60]),
+        late_s=st.sampled_from([4.999999, 5, 60, 61]),
+    )
+    def renew_late(self, process: str, lease_s: int, late_s: float) -> None:
+        """Renew when some leases have just run out and nobody has noticed yet."""
+        self.pass_time(late_s)
+        self.renew(process, lease_s)
+
     @rule()
     def lapse(self) -> None:
         assert self.store.lapse() == self.model.lapse(self.clock.now_us)
+
+    @precondition(lambda self: self.ids)
+    @rule(position=positions, pico=picos, is_released=st.booleans())
+    def come_late(self, position: int, pico: Any, is_released: bool) -> None:
+        """Resolve a call after all leases have run out."""
+        self.pass_time(61)
+        self.lapse()
+        if is_released:
+            self.release(position)
+        else:
+            self.settle(position, pico, False, "reported")
 
     @rule(seconds=st.sampled_from([0.000001, 1, 5, 59, 61, 3600, -1, -3600]))
     def pass_time(self, seconds: float) -> None:

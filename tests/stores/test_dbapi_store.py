@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
@@ -309,6 +310,41 @@ def test_step_is_undone_when_it_ends_too_late(server: PostgresServer) -> None:
         (answer,) = other.execute("SELECT reserve('{\"not_after_us\": 1}')").fetchone()
     assert answer.startswith('["late"')
     assert store.release(call.call_id) is False
+    store.close()
+
+
+def test_step_that_waited_beyond_its_time_is_undone(server: PostgresServer) -> None:
+    """It began in time, and somebody kept it waiting: the clock goes on within a transaction."""
+    import psycopg
+
+    from costtrace.stores.dbapi_link import number_of, schema_lock
+    from costtrace.stores.postgres_functions import CALL_LOCK
+
+    store, call = DBAPIStore(server.connect), entry(5)
+    store.reserve(hold(call))
+    not_after_us = time.time_ns() // 1000 + 300_000
+    lock = number_of(call.call_id)
+    payload = {"call_id": call.call_id, "call_lock": lock, "not_after_us": not_after_us}
+    errors: list[Exception] = []
+
+    def release() -> None:
+        with server.connect() as late:
+            late.execute("SET search_path TO costtrace")
+            try:
+                text = json.dumps({**payload, "schema_lock": schema_lock("costtrace")})
+                late.execute("SELECT release(%s)", (text,))
+            except psycopg.Error as error:
+                errors.append(error)
+
+    with server.connect() as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s, %s)", (CALL_LOCK, lock))
+        thread = threading.Thread(target=release)
+        thread.start()
+        thread.join(0.5)
+    thread.join()
+
+    assert [error.sqlstate for error in errors] == ["CT002"]  # type: ignore[attr-defined]
+    assert store.release(call.call_id) is True
     store.close()
 
 

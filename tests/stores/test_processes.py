@@ -180,28 +180,6 @@ def test_store_opened_by_many_at_once_is_made_once(home: Home) -> None:
     store.close()
 
 
-def test_calls_in_flight_when_killed_are_charged_and_no_others(home: Home) -> None:
-    """Their holds stand until their leases have run out; then exactly those are provisional."""
-    clock, in_flight = Clock(), []
-    for _ in range(max(KILLS // 5, 1)):
-        for worker in crew.started("keep_holding", 2, home.kind, home.address):
-            assert worker.process.stdout is not None
-            in_flight.append(worker.process.stdout.readline().strip())
-            worker.kill()
-
-    store = home.checked()
-    balance = store.balance("user:alice", ALWAYS)
-    assert (balance.spent_calls, balance.reserved_calls) == (len(in_flight), len(in_flight))
-    assert store.provisional() == []
-    clock.now_us = time.time_ns() // 1000 + 61_000_000
-    store.use_clock(clock)
-    assert store.lapse() == len(in_flight)
-    assert sorted(call.call_id for call in store.provisional()) == sorted(in_flight)
-    balance = store.balance("user:alice", ALWAYS)
-    assert (balance.spent_pico, balance.reserved_pico) == (2 * 7 * len(in_flight), 0)
-    store.close()
-
-
 def test_replays_from_many_processes_are_one_call(home: Home) -> None:
     """Each hold is asked for forty times and stands once; another one of its name is refused."""
     said = crew.run_all("replay", 4, home.kind, home.address, 20, 10)

@@ -43,6 +43,11 @@ def store(tmp_path: Path) -> Iterator[SQLiteStore]:
         ("DELETE FROM label", "call 'first' has lost its label or its owners"),
         ("DELETE FROM payers", "call 'held' has lost its label or its owners"),
         ("UPDATE hold SET call_id = 'first'", "call 'first' is held and in the ledger as well"),
+        ("UPDATE label SET function_name = 'anwser'", "label 1 is not as it was written"),
+        ("UPDATE label SET tags = '{'", "label 1: a label is damaged and cannot be read"),
+        ("UPDATE owner SET name = 'user:alicf' WHERE id = 2", "payers 1 are not as they were"),
+        ("UPDATE hold SET usage_rest = '{\"x\": 1}'", "call 'held' is damaged and cannot be read"),
+        ("UPDATE entry SET gateway_cost_usd = '0.o'", "call 'first' is damaged and cannot be read"),
     ],
 )
 def test_damage_is_named(store: SQLiteStore, damage: str, finding: str) -> None:
@@ -53,32 +58,3 @@ def test_damage_is_named(store: SQLiteStore, damage: str, finding: str) -> None:
     shell.close()
 
     assert any(finding in found for found in store.verify()), store.verify()
-
-
-def test_damaged_pages_are_found(store: SQLiteStore, tmp_path: Path) -> None:
-    """Flipped bytes in the file are an error or a finding, never a silent other total."""
-    from costtrace.exceptions import BudgetStoreError
-
-    for _ in range(200):
-        store.settle(entry(1), ALICE)
-    whole, expected = tmp_path / "copy.db", store.sums()
-    store.backup(whole)
-    content = whole.read_bytes()
-    for position in range(100, len(content), 1009):
-        damaged = tmp_path / "damaged.db"
-        for leftover in tmp_path.glob("damaged.db*"):
-            leftover.unlink()
-        damaged.write_bytes(
-            content[:position] + bytes([content[position] ^ 0x5A]) + content[position + 1 :]
-        )
-        try:
-            again = SQLiteStore(damaged, synchronous="NORMAL")
-        except BudgetStoreError:
-            continue
-        try:
-            if again.sums() != expected:
-                assert again.verify() != []
-        except (BudgetStoreError, ValueError, TypeError, KeyError, UnicodeDecodeError):
-            pass
-        finally:
-            again.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from costtrace.stores import MemoryStore, SQLiteStore
 pytestmark = pytest.mark.slow
 
 SETTINGS = settings(
-    max_examples=300,
+    max_examples=int(os.environ.get("COSTTRACE_TEST_EXAMPLES", "300")),
     stateful_step_count=25,
     database=None,
     suppress_health_check=list(HealthCheck),

@@ -1,0 +1,138 @@
+"""Streams that nobody reads to the end, left to a garbage collector that runs all the time."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from costtrace import BudgetStoreError, CostLedger, budget
+from costtrace.testing import LoopbackProvider, Reply
+
+MANY = int(os.environ.get("COSTTRACE_TEST_STREAMS", "2000"))
+ASK: list[Any] = [{"role": "user", "content": "Why is the sky blue?"}]
+
+
+@contextmanager
+def collecting_all_the_time() -> Iterator[None]:
+    """The collector looks through all that is new after each few dozen objects."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50, 1, 1)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+@contextmanager
+def alarms(handle: Callable[[], object]) -> Iterator[None]:
+    """A signal again and again, soon after its last handler is done."""
+
+    def alarm(*_: object) -> None:
+        try:
+            handle()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.002)
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.setitimer(signal.ITIMER_REAL, 0.002)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def abandon(client: Any, events: int) -> None:
+    """Read some events of a stream, and leave it in a cycle with others like it."""
+    stream = client.chat.completions.create(
+        model="gpt-4o-mini", messages=ASK, max_tokens=20, stream=True
+    )
+    for _ in range(events):
+        next(stream, None)
+    cycle: list[Any] = [stream]
+    cycle.append(cycle)
+
+
+def check(ledger: CostLedger, count: int, users: int) -> None:
+    """A moment after it was collected, each stream is one entry and nothing is reserved."""
+    gc.collect()
+    deadline = time.monotonic() + 1
+    while True:
+        spenders = [budget(f"user-{n}", 10**6, ledger=ledger) for n in range(users)]
+        if not any(one.reserved_usd for one in spenders):
+            break
+        assert time.monotonic() < deadline
+    entries = [entry for entry in ledger.entries if entry.adjusts is None]
+    assert len(entries) == count
+    assert {entry.status for entry in entries} <= {"partial", "ok"}
+    for entry in entries:
+        assert entry.cost_usd is not None
+        assert entry.reserved_usd is not None
+        assert 0 < entry.cost_usd <= max(entry.reserved_usd, WHOLE)
+    assert sum((one.spent_usd for one in spenders), Decimal(0)) == ledger.total_cost
+    assert ledger.verify() == []
+
+
+WHOLE = Decimal("0.000027")  # 100 tokens in and 20 out, as the provider counts them
+
+
+@pytest.fixture
+def client(provider: LoopbackProvider) -> Any:
+    provider.default = Reply(input_tokens=100, output_tokens=20)
+    return provider.openai(max_retries=0)
+
+
+def test_streams_in_cycles_are_entered_when_they_are_collected(
+    any_ledger: CostLedger, client: Any
+) -> None:
+    """Signals break in meanwhile, whose handler asks for a report: nobody hangs."""
+    reports, refused = 0, 0
+
+    def report() -> None:
+        nonlocal reports, refused
+        try:
+            any_ledger.report(file=io.StringIO())
+            reports += 1
+        except BudgetStoreError:
+            refused += 1
+
+    any_ledger.render("text")  # loads what it needs before anything may break in
+    with collecting_all_the_time(), alarms(report):
+        for number in range(200):
+            with budget(f"user-{number % 5}", 10**6, ledger=any_ledger):
+                abandon(client, events=number % 6)
+    check(any_ledger, 200, users=5)
+    assert reports > 10
+
+
+@pytest.mark.slow
+def test_ten_thousand_streams_of_four_threads(ledger: CostLedger, client: Any) -> None:
+    """Each is collected in whichever thread comes next: all are entered, once."""
+
+    def work(user: int) -> None:
+        with budget(f"user-{user}", 10**6, ledger=ledger):
+            for number in range(MANY // 4):
+                abandon(client, events=number % 6)
+
+    threads = [threading.Thread(target=work, args=(user,)) for user in range(4)]
+    with collecting_all_the_time():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(300)
+            assert not thread.is_alive()
+    check(ledger, MANY // 4 * 4, users=4)
