@@ -34,8 +34,8 @@ _PAGE_BYTES = 2048
 """Of new files. A call changes a few bytes on each of a dozen pages and has to write all of them:
 half as much as with SQLite's 4096. With 1024 a hold would not fit on its page.
 """
-_LOG_PAGES = 4000
-"""How long the log grows before a step has to write it into the file: 8 MiB, 300 calls or more.
+_LOG_PAGES = 2000
+"""How long the log grows before a step has to write it into the file: 4 MiB, 150 calls or more.
 
 That step takes some milliseconds: with SQLite's own 1000 pages more than one call in a hundred.
 """
