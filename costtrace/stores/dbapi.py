@@ -97,7 +97,7 @@ class DBAPIStore(DBAPIMoves):
                 """What tells this ledger from every other one."""
         finally:
             setup.close()
-        self._steps = Lane(lambda: Session(connector, timeout_s, voids))
+        self._steps = Lane(lambda: Session(connector, timeout_s, voids, is_for_steps=True))
         self._questions = Lane(lambda: Session(connector, _QUESTION_S, deque()))
 
     def use_clock(self, now_us: Callable[[], int]) -> None:

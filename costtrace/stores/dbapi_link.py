@@ -34,6 +34,11 @@ SETTINGS = """SELECT set_config('search_path', ?, false), set_config('statement_
     set_config('idle_in_transaction_session_timeout', ?, false),
     set_config('default_transaction_isolation', 'read committed', false),
     set_config('jit', 'off', false)"""
+# Steps look a few rows up by key. PostgreSQL would plan some of their statements anew each time,
+# which takes longer than the statements do; and a plan that was made for an empty table must not
+# read a full one from end to end.
+PLANNED_ONCE = """SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
+    set_config('enable_seqscan', 'off', false)"""
 NOTE = "SELECT set_config('costtrace.transaction', 'open', true)"
 READ_NOTE = "SELECT current_setting('costtrace.transaction', true)"
 READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
@@ -66,7 +71,13 @@ class Link:
     """An open connection; used by one thread at a time."""
 
     def __init__(
-        self, connection: Any, *, schema: str, paramstyle: str | None, statement_s: float
+        self,
+        connection: Any,
+        *,
+        schema: str,
+        paramstyle: str | None,
+        statement_s: float,
+        is_planned_once: bool,
     ) -> None:
         self._connection = connection
         self._schema = schema
@@ -76,7 +87,7 @@ class Link:
         self._needs_isolation = False
         self._calls: dict[str, str] = {}
         self._check_server()
-        self._set_up(statement_s)
+        self._set_up(statement_s, is_planned_once)
 
     # -- statements --------------------------------------------------------------------------
 
@@ -171,7 +182,7 @@ class Link:
         if encoding != "UTF8":
             raise ValueError(f"the database must have the encoding UTF8, not {encoding}")
 
-    def _set_up(self, statement_s: float) -> None:
+    def _set_up(self, statement_s: float, is_planned_once: bool) -> None:
         """Prefer one round trip for a step: a connection of ours commits by itself if it can."""
         connection = self._connection
         connection.rollback()
@@ -181,6 +192,8 @@ class Link:
         milliseconds = str(max(int(statement_s * 1000), 1))
         idle = str(max(int(statement_s * 2000), 1000))
         self.run(SETTINGS, (f'"{self._schema}"', milliseconds, idle))
+        if is_planned_once:
+            self.run(PLANNED_ONCE)
         connection.commit()
         self.run(NOTE)
         self._is_autocommit = self.run(READ_NOTE)[0][0] != "open"
@@ -260,13 +273,14 @@ class Connector:
         self._last: Any = None
         self._has_opened = False
 
-    def open(self, statement_s: float) -> Link:
-        """Open a connection; raises `TypeError` or `ValueError` for what is none of PostgreSQL.
+    def open(self, statement_s: float, *, is_planned_once: bool = False) -> Link:
+        """Open a connection, for steps one `is_planned_once`.
 
-        Once there was one that is, whatever goes wrong with another is an outage.
+        Raises `TypeError` or `ValueError` for what is none of PostgreSQL. Once there was one that
+        is, whatever goes wrong with another is an outage.
         """
         try:
-            link = self._opened(statement_s)
+            link = self._opened(statement_s, is_planned_once)
         except BudgetStoreError:
             raise
         except Exception as error:
@@ -276,7 +290,7 @@ class Connector:
         self._has_opened = True
         return link
 
-    def _opened(self, statement_s: float) -> Link:
+    def _opened(self, statement_s: float, is_planned_once: bool) -> Link:
         try:
             connection = self._connect()
         except Exception as error:
@@ -291,6 +305,7 @@ class Connector:
                 schema=self.schema,
                 paramstyle=self._paramstyle,
                 statement_s=statement_s,
+                is_planned_once=is_planned_once,
             )
         except BaseException:
             with suppress(Exception):

@@ -35,10 +35,13 @@ class Session:
         connector: Connector,
         timeout_s: float,
         voids: deque[tuple[str, str]],
+        *,
+        is_for_steps: bool = False,
     ) -> None:
         self._connector = connector
         self._timeout_s = timeout_s
         self._voids = voids
+        self._is_for_steps = is_for_steps
         self._link: Link | None = None
         self._ahead_us = 0
         self._schema_lock = schema_lock(connector.schema)
@@ -179,7 +182,7 @@ class Session:
 
     def _opened(self, *, is_checked: bool = True) -> Link:
         if self._link is None:
-            link = self._connector.open(self._timeout_s)
+            link = self._connector.open(self._timeout_s, is_planned_once=self._is_for_steps)
             try:
                 if is_checked:
                     link.check_version()

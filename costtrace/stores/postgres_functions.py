@@ -38,10 +38,11 @@ SLOT = f"mod(pg_backend_pid(), {SLOTS})"
 
 def function(head: str, declared: str, body: str, language: str = "plpgsql") -> str:
     declared = f"DECLARE\n{declared}\n" if declared else ""
-    return f"CREATE FUNCTION {head} LANGUAGE {language} AS $$\n{declared}BEGIN\n{body}\nEND\n$$"
+    head = f"CREATE OR REPLACE FUNCTION {head} LANGUAGE {language}"
+    return f"{head} AS $$\n{declared}BEGIN\n{body}\nEND\n$$"
 
 
-NOW = """CREATE FUNCTION now_us() RETURNS bigint LANGUAGE sql AS $$
+NOW = """CREATE OR REPLACE FUNCTION now_us() RETURNS bigint LANGUAGE sql AS $$
   SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)
 $$"""
 
@@ -89,7 +90,7 @@ LABEL = function(
   RETURN found_id;""",
 )
 
-SUMMED = f"""CREATE FUNCTION summed(p_owner bigint, p_start bigint, p_end bigint,
+SUMMED = f"""CREATE OR REPLACE FUNCTION summed(p_owner bigint, p_start bigint, p_end bigint,
   OUT spent_pico bigint, OUT spent_tokens bigint, OUT spent_calls bigint,
   OUT reserved_pico bigint, OUT reserved_tokens bigint, OUT reserved_calls bigint)
 LANGUAGE sql AS $$
@@ -130,6 +131,8 @@ $$"""
 SPANS = """CREATE TYPE spans AS (
   owner_ids bigint[], starts bigint[], ends bigint[], are_rolling boolean[]
 )"""
+# owners whose calls have to be summed: the span rolls, or its balance does not run yet
+SPANS_TO_SUM = "ALTER TYPE spans ADD ATTRIBUTE to_sum bigint[]"
 
 SPANS_OF = function(
     "spans_of(p_spans jsonb) RETURNS spans",
@@ -139,14 +142,29 @@ SPANS_OF = function(
   SELECT array_agg(owner.id ORDER BY place), array_agg(CAST(span->>2 AS bigint) ORDER BY place),
       array_agg(CASE WHEN CAST(span->>4 AS boolean) THEN {CEILING}
         ELSE CAST(span->>3 AS bigint) END ORDER BY place),
-      array_agg(CAST(span->>4 AS boolean) ORDER BY place)
-    INTO found_spans.owner_ids, found_spans.starts, found_spans.ends, found_spans.are_rolling
+      array_agg(CAST(span->>4 AS boolean) ORDER BY place),
+      array_agg(owner.id) FILTER (WHERE CAST(span->>4 AS boolean) OR balance.owner_id IS NULL)
+    INTO found_spans.owner_ids, found_spans.starts, found_spans.ends, found_spans.are_rolling,
+      found_spans.to_sum
     FROM jsonb_array_elements(p_spans) WITH ORDINALITY AS w(span, place)
-    JOIN owner ON digest = CAST(w.span->>0 AS uuid);
+    JOIN owner ON digest = CAST(w.span->>0 AS uuid)
+    LEFT JOIN balance ON owner_id = owner.id AND start_us = CAST(span->>2 AS bigint)
+      AND end_us = CAST(span->>3 AS bigint);
   RETURN found_spans;""",
 )
 
-RUNNING = """CREATE FUNCTION running(p_owner bigint, p_start bigint, p_end bigint,
+KNOWN_SPANS_OF = function(
+    "known_spans_of(p_spans jsonb, p_owners jsonb) RETURNS spans",
+    "  found_spans spans = spans_of(p_spans);",
+    """
+  IF cardinality(found_spans.owner_ids) = jsonb_array_length(p_spans) THEN
+    RETURN found_spans;
+  END IF;
+  PERFORM owner_ids_of(p_owners); -- which makes those that nobody has named before
+  RETURN spans_of(p_spans);""",
+)
+
+RUNNING = """CREATE OR REPLACE FUNCTION running(p_owner bigint, p_start bigint, p_end bigint,
   p_is_rolling boolean, OUT spent_pico bigint, OUT spent_tokens bigint, OUT spent_calls bigint,
   OUT reserved_pico bigint, OUT reserved_tokens bigint, OUT reserved_calls bigint)
 LANGUAGE plpgsql AS $$
@@ -170,38 +188,44 @@ $$"""
 OPEN_BALANCES = function(
     "open_balances(p_payers bigint[], p_spans spans, p_at bigint) RETURNS void",
     """  ids bigint[] = p_payers;
-  alone bigint[];
   found_owners bigint;
+  one bigint;
+  done text;
   w record;""",
     f"""
   -- Locks the owners and all balances that a move at that time changes or a limit looks at. Whoever
   -- sums an owner's calls must be alone with it, for a rolling span or to begin a running balance.
-  IF p_spans.owner_ids IS NOT NULL THEN
+  IF NOT p_payers @> p_spans.owner_ids THEN
     SELECT array_agg(DISTINCT id) INTO ids FROM unnest(p_payers || p_spans.owner_ids) AS id;
-    SELECT array_agg(s.owner_id) INTO alone
-      FROM unnest(p_spans.owner_ids, p_spans.starts, p_spans.ends, p_spans.are_rolling)
-        AS s(owner_id, start_us, end_us, is_rolling)
-      WHERE s.is_rolling OR NOT EXISTS (SELECT 1 FROM balance AS b WHERE b.owner_id = s.owner_id
-        AND b.start_us = s.start_us AND b.end_us = s.end_us);
   END IF;
-  PERFORM CASE WHEN id = ANY(alone)
-      THEN pg_advisory_xact_lock({OWNER_LOCK}, CAST(mod(id, 2147483647) AS integer))
-      ELSE pg_advisory_xact_lock_shared({OWNER_LOCK}, CAST(mod(id, 2147483647) AS integer)) END
-    FROM (SELECT id FROM unnest(ids) AS id ORDER BY id) AS sorted;
-  IF alone IS NOT NULL THEN
+  FOR place IN 2 .. cardinality(ids) LOOP
+    IF ids[place] < ids[place - 1] THEN
+      SELECT array_agg(id ORDER BY id) INTO ids FROM unnest(ids) AS id;
+      EXIT;
+    END IF;
+  END LOOP;
+  FOREACH one IN ARRAY ids LOOP
+    IF one = ANY(p_spans.to_sum) THEN
+      done = pg_advisory_xact_lock({OWNER_LOCK}, CAST(mod(one, 2147483647) AS integer));
+    ELSE
+      done = pg_advisory_xact_lock_shared({OWNER_LOCK}, CAST(mod(one, 2147483647) AS integer));
+    END IF;
+  END LOOP;
+  IF p_spans.to_sum IS NOT NULL THEN
     FOR w IN SELECT DISTINCT s.owner_id, s.start_us, s.end_us
         FROM unnest(p_spans.owner_ids, p_spans.starts, p_spans.ends, p_spans.are_rolling)
           AS s(owner_id, start_us, end_us, is_rolling)
         WHERE NOT s.is_rolling AND NOT EXISTS (SELECT 1 FROM balance AS b
           WHERE b.owner_id = s.owner_id AND b.start_us = s.start_us AND b.end_us = s.end_us)
         ORDER BY 1, 2, 3 LOOP
-      IF NOT w.owner_id = ANY(alone) THEN
+      IF NOT w.owner_id = ANY(p_spans.to_sum) THEN
         RAISE EXCEPTION 'a balance was put aside' USING ERRCODE = 'CT001';
       END IF;
       PERFORM begin_balance(w.owner_id, w.start_us, w.end_us);
     END LOOP;
   END IF;
-  IF p_spans.owner_ids IS NULL THEN
+  IF p_spans.owner_ids IS NULL
+      OR (p_at >= ALL(p_spans.starts) AND p_at < ALL(p_spans.ends)) THEN
     SELECT (SELECT count(*) FROM owner WHERE id = ANY(ids)) + 0 * count(locked.n)
       INTO found_owners FROM (
         SELECT 1 AS n FROM balance WHERE owner_id = ANY(ids)
@@ -238,7 +262,8 @@ CHECKED = function(
   RETURN b;""",
 )
 
-BEGIN_BALANCE = """CREATE FUNCTION begin_balance(p_owner bigint, p_start bigint, p_end bigint)
+BEGIN_BALANCE = """CREATE OR REPLACE FUNCTION begin_balance(
+  p_owner bigint, p_start bigint, p_end bigint)
 RETURNS void LANGUAGE sql AS $$
   -- of an owner's running balances sixteen are kept; those that ended first make room
   DELETE FROM balance WHERE owner_id = p_owner AND (start_us, end_us) IN (
@@ -283,13 +308,13 @@ ADD_TOTAL = function(
 
 FUNCTIONS = (
     NOW,
-    SPANS,
     OWNERS,
     PAYERS,
     LABEL,
     SUMMED,
     RUNNING,
     SPANS_OF,
+    KNOWN_SPANS_OF,
     BEGIN_BALANCE,
     OPEN_BALANCES,
     CHECKED,

@@ -22,7 +22,7 @@ there.
 
 from __future__ import annotations
 
-from costtrace.stores.postgres_functions import FUNCTIONS
+from costtrace.stores.postgres_functions import FUNCTIONS, SPANS, SPANS_TO_SUM
 from costtrace.stores.postgres_steps import STEPS
 from costtrace.stores.postgres_upkeep import RARE_STEPS
 
@@ -166,7 +166,10 @@ FIRST_TABLES = (
     FROM minute JOIN owner ON owner.id = owner_id GROUP BY 1, 2""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (  # meta counts the applied ones; none ever changes
-    (*FIRST_TABLES, *FUNCTIONS, *STEPS, *RARE_STEPS),
+# meta counts the applied ones; what they do to tables and types never changes. Functions hold
+# nothing: the last migration replaces all of them, whatever they were before.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (*FIRST_TABLES, SPANS),
+    (SPANS_TO_SUM, *FUNCTIONS, *STEPS, *RARE_STEPS),
 )
 META_TABLE = "CREATE TABLE meta (name text PRIMARY KEY, value text NOT NULL)"

@@ -9,13 +9,17 @@ _COLUMNS = ", ".join(CALL_COLUMNS)
 _CALL_VALUES = ", ".join(f"c.{name}" for name in CALL_COLUMNS)
 _CHANGES = ", ".join(f"{name} = c.{name}" for name in CALL_COLUMNS)
 
+# An assignment of what a function returns, nothing, is evaluated in place; PERFORM is a query.
 BEGIN = f"""
   IF now_us() > CAST(p->>'not_after_us' AS bigint) THEN
     RETURN jsonb_build_array('late', now_us());
   END IF;
   PERFORM pg_advisory_xact_lock_shared({ALL_LOCK}, CAST(p->>'schema_lock' AS integer));"""
-_LOCK_CALL = f"""
-  PERFORM pg_advisory_xact_lock({CALL_LOCK}, CAST(p->>'call_lock' AS integer));"""
+_BEGIN_CALL = (
+    BEGIN.removesuffix(";")
+    + f""",
+    pg_advisory_xact_lock({CALL_LOCK}, CAST(p->>'call_lock' AS integer));"""
+)
 _END_IN_TIME = """
   IF now_us() > CAST(p->>'not_after_us' AS bigint) THEN
     RAISE EXCEPTION 'too late' USING ERRCODE = 'CT002';
@@ -57,8 +61,9 @@ RESERVE = function(
   pico bigint;
   tokens bigint;
   calls bigint;
+  done text;
   now bigint = coalesce(CAST(p->>'now_us' AS bigint), now_us());""",
-    f"""{BEGIN}{_LOCK_CALL}
+    f"""{_BEGIN_CALL}
   c = jsonb_populate_record(CAST(NULL AS hold), p->'call');
   pico = coalesce(c.cost_pico, 0);
   tokens = c.input_tokens + c.output_tokens;
@@ -76,23 +81,32 @@ RESERVE = function(
     RETURN jsonb_build_array('other', now_us());
   END IF;
   SELECT EXISTS (SELECT 1 FROM entry WHERE call_id = c.call_id),
-      EXISTS (SELECT 1 FROM hold WHERE lease_until_us <= now)
-    INTO is_over, is_due;
+      EXISTS (SELECT 1 FROM hold WHERE lease_until_us <= now),
+      (SELECT CAST(value AS bigint) FROM meta WHERE name = 'pruned_before_us'),
+      payers.id, payers.owner_ids, label.id
+    INTO is_over, is_due, pruned, who.id, who.owner_ids, c.label_id
+    FROM (SELECT) AS one LEFT JOIN payers ON payers.digest = CAST(p->>'payers' AS uuid)
+    LEFT JOIN label ON label.digest = CAST(p->'label'->>'digest' AS uuid);
   IF is_over THEN
     RETURN jsonb_build_array('over', now_us());
   END IF;
-  {_CHECK_AGE}
+  IF pruned > c.timestamp_us THEN
+    RETURN jsonb_build_array('old', pruned, now_us());
+  END IF;
   IF is_due AND NOT CAST(p->>'has_lapsed' AS boolean) THEN
     RETURN jsonb_build_array('due', now_us());
   END IF;
-  who = payers_of(p);
-  IF jsonb_array_length(p->'limits') > 0 THEN
-    PERFORM owner_ids_of(p->'limit_owners');
-    limits = spans_of(p->'limits');
+  IF who.id IS NULL THEN
+    who = payers_of(p);
   END IF;
-  c.label_id = label_of(p->'label');
+  IF jsonb_array_length(p->'limits') > 0 THEN
+    limits = known_spans_of(p->'limits', p->'limit_owners');
+  END IF;
+  IF c.label_id IS NULL THEN
+    c.label_id = label_of(p->'label');
+  END IF;
   c.payers_id = who.id;
-  PERFORM open_balances(who.owner_ids, limits, c.timestamp_us);
+  done = open_balances(who.owner_ids, limits, c.timestamp_us);
   FOR place IN 1 .. coalesce(cardinality(limits.owner_ids), 0) LOOP
     lim = p->'limits'->(place - 1);
     b = checked(limits, place);
@@ -106,7 +120,7 @@ RESERVE = function(
   END LOOP;
   INSERT INTO hold ({_COLUMNS}, lease_until_us, process, attempt)
     VALUES ({_CALL_VALUES}, now + CAST(p->>'lease_us' AS bigint), p->>'process', p->>'attempt');
-  PERFORM move(who.owner_ids, c.timestamp_us, 0, 0, 0, pico, tokens, calls);
+  done = move(who.owner_ids, c.timestamp_us, 0, 0, 0, pico, tokens, calls);
   {_END_IN_TIME}
   RETURN jsonb_build_array('held', now_us());""",
 )
@@ -125,8 +139,9 @@ SETTLE = function(
   pruned bigint;
   spent bigint;
   crossed jsonb = jsonb_build_array();
+  done text;
   now bigint = coalesce(CAST(p->>'now_us' AS bigint), now_us());""",
-    f"""{BEGIN}{_LOCK_CALL}
+    f"""{_BEGIN_CALL}
   c = jsonb_populate_record(CAST(NULL AS hold), p->'call');
   SELECT * INTO held FROM hold WHERE call_id = c.call_id FOR UPDATE;
   IF held.call_id IS NOT NULL THEN
@@ -151,18 +166,26 @@ SETTLE = function(
     SELECT jsonb_agg(w) INTO watches FROM jsonb_array_elements(watches) AS w
       WHERE NOT EXISTS (SELECT 1 FROM alert WHERE digest = CAST(w->>6 AS uuid));
     IF watches IS NOT NULL THEN
-      PERFORM owner_ids_of(p->'watch_owners');
-      spans = spans_of(watches);
+      spans = known_spans_of(watches, p->'watch_owners');
     END IF;
   END IF;
   IF c.payers_id IS NULL THEN
-    SELECT w.id, w.owner_ids INTO c.payers_id, who FROM payers_of(p) AS w;
+    SELECT payers.id, payers.owner_ids, label.id INTO c.payers_id, who, c.label_id
+      FROM (SELECT) AS one LEFT JOIN payers ON payers.digest = CAST(p->>'payers' AS uuid)
+      LEFT JOIN label ON label.digest = CAST(p->'label'->>'digest' AS uuid);
+    IF c.payers_id IS NULL THEN
+      SELECT w.id, w.owner_ids INTO c.payers_id, who FROM payers_of(p) AS w;
+    END IF;
   ELSE
-    SELECT owner_ids INTO who FROM payers WHERE id = c.payers_id;
+    SELECT payers.owner_ids, label.id INTO who, c.label_id FROM payers
+      LEFT JOIN label ON label.digest = CAST(p->'label'->>'digest' AS uuid)
+      WHERE payers.id = c.payers_id;
   END IF;
-  c.label_id = label_of(p->'label');
+  IF c.label_id IS NULL THEN
+    c.label_id = label_of(p->'label');
+  END IF;
   IF spans.owner_ids IS NOT NULL THEN -- a balance may begin, as the calls were before
-    PERFORM open_balances(who, spans, c.timestamp_us);
+    done = open_balances(who, spans, c.timestamp_us);
   END IF;
   IF known.call_id IS NOT NULL THEN
     UPDATE entry SET {_CHANGES}, is_lapsed = 0, attempt = NULL WHERE id = known.id;
@@ -173,25 +196,25 @@ SETTLE = function(
     END IF;
   END IF;
   IF spans.owner_ids IS NULL THEN -- last, for whoever waits for these balances
-    PERFORM open_balances(who, spans, c.timestamp_us);
+    done = open_balances(who, spans, c.timestamp_us);
   END IF;
   IF known.call_id IS NOT NULL THEN
-    PERFORM move(who, c.timestamp_us, coalesce(c.cost_pico, 0) - coalesce(was.cost_pico, 0),
+    done = move(who, c.timestamp_us, coalesce(c.cost_pico, 0) - coalesce(was.cost_pico, 0),
       c.input_tokens + c.output_tokens - was.input_tokens - was.output_tokens,
       CAST(c.adjusts IS NULL AS integer) - CAST(was.adjusts IS NULL AS integer), 0, 0, 0);
     IF known.label_id < c.label_id THEN
-      PERFORM add_total(c.timestamp_us, known.label_id, -1, was);
+      done = add_total(c.timestamp_us, known.label_id, -1, was);
     END IF;
-    PERFORM add_total(c.timestamp_us, c.label_id, 1, c);
+    done = add_total(c.timestamp_us, c.label_id, 1, c);
     IF known.label_id >= c.label_id THEN
-      PERFORM add_total(c.timestamp_us, known.label_id, -1, was);
+      done = add_total(c.timestamp_us, known.label_id, -1, was);
     END IF;
   ELSIF held.call_id IS NOT NULL THEN
-    PERFORM move(who, c.timestamp_us, {_charge("c")}, {_given_back("held")});
-    PERFORM add_total(c.timestamp_us, c.label_id, 1, c);
+    done = move(who, c.timestamp_us, {_charge("c")}, {_given_back("held")});
+    done = add_total(c.timestamp_us, c.label_id, 1, c);
   ELSE
-    PERFORM move(who, c.timestamp_us, {_charge("c")}, 0, 0, 0);
-    PERFORM add_total(c.timestamp_us, c.label_id, 1, c);
+    done = move(who, c.timestamp_us, {_charge("c")}, 0, 0, 0);
+    done = add_total(c.timestamp_us, c.label_id, 1, c);
   END IF;
   FOR place IN 1 .. coalesce(cardinality(spans.owner_ids), 0) LOOP
     watch = watches->(place - 1);
@@ -216,16 +239,17 @@ RELEASE = function(
   held hold;
   known entry;
   was hold;
-  who bigint[];""",
-    f"""{BEGIN}{_LOCK_CALL}
+  who bigint[];
+  done text;""",
+    f"""{_BEGIN_CALL}
   -- with an attempt it is undone only if that attempt was the last to ask for it
   SELECT * INTO held FROM hold WHERE call_id = p->>'call_id'
     AND (p->>'attempt' IS NULL OR attempt = p->>'attempt') FOR UPDATE;
   IF held.call_id IS NOT NULL THEN
     SELECT owner_ids INTO who FROM payers WHERE id = held.payers_id;
-    PERFORM open_balances(who, CAST(NULL AS spans), held.timestamp_us);
+    done = open_balances(who, CAST(NULL AS spans), held.timestamp_us);
     DELETE FROM hold WHERE call_id = held.call_id;
-    PERFORM move(who, held.timestamp_us, 0, 0, 0, {_given_back("held")});
+    done = move(who, held.timestamp_us, 0, 0, 0, {_given_back("held")});
     {_END_IN_TIME}
     RETURN jsonb_build_array(true, now_us());
   END IF;
@@ -237,10 +261,10 @@ RELEASE = function(
   SELECT owner_ids INTO who FROM payers WHERE id = known.payers_id;
   SELECT known.cost_pico, known.input_tokens, known.output_tokens, known.adjusts
     INTO was.cost_pico, was.input_tokens, was.output_tokens, was.adjusts;
-  PERFORM open_balances(who, CAST(NULL AS spans), known.timestamp_us);
+  done = open_balances(who, CAST(NULL AS spans), known.timestamp_us);
   DELETE FROM entry WHERE id = known.id;
-  PERFORM move(who, known.timestamp_us, {_given_back("was")}, 0, 0, 0);
-  PERFORM add_total(known.timestamp_us, known.label_id, -1, was);
+  done = move(who, known.timestamp_us, {_given_back("was")}, 0, 0, 0);
+  done = add_total(known.timestamp_us, known.label_id, -1, was);
   {_END_IN_TIME}
   RETURN jsonb_build_array(true, now_us());""",
 )

@@ -145,7 +145,7 @@ PRUNE = function(
   RETURN jsonb_build_array(cardinality(going), now_us());""",
 )
 
-FOLD = """CREATE FUNCTION fold_slots(p_minutes bigint[], p_days bigint[]) RETURNS void
+FOLD = """CREATE OR REPLACE FUNCTION fold_slots(p_minutes bigint[], p_days bigint[]) RETURNS void
 LANGUAGE sql AS $$
   -- what has become nothing over all slots goes
   DELETE FROM minute WHERE minute = ANY(p_minutes) AND is_gone = 0

@@ -31,7 +31,8 @@ from costtrace.stores.grouping import (
     times_us,
 )
 from costtrace.stores.rows import DAY_US, Label, label_digest, label_from_row, payers_digest
-from costtrace.stores.steps import READ_LABEL, Steps
+from costtrace.stores.statements import READ_LABEL
+from costtrace.stores.steps import Steps
 
 _COLUMNS = ", ".join(CALL_COLUMNS)
 _LABEL_COLUMNS = ", ".join(Label._fields)

@@ -10,9 +10,18 @@ local function inside(field, at)
   local start, stop = string.match(field, '^(%-?%d+):(%-?%d+)$')
   return not less(at, start) and less(at, stop)
 end
+local is_read = {}
+local function read_balances(owner)
+  local name = 'b:' .. owner
+  if is_read[name] then return end
+  is_read[name] = true
+  local cache, found = cache_of(name), redis.call('HGETALL', key(name))
+  for i = 1, #found, 2 do cache[found[i]] = found[i + 1] end
+end
 local function spans_of(owner)
   local fields, name = {}, 'b:' .. owner
-  for _, field in ipairs(redis.call('HKEYS', key(name))) do fields[field] = true end
+  read_balances(owner)
+  for field, value in pairs(cache_of(name)) do fields[field] = value and true or nil end
   for field, value in pairs(pending[name] or {}) do fields[field] = value and true or nil end
   return fields
 end
@@ -35,15 +44,18 @@ local function move(payers, row, spent, reserved)
 end
 local function add_total(day, label, counts)
   local name = 't:' .. day
-  local sums = plus(read(name, label), counts)
-  sum(name, label, counts)
-  if is_zero(list(sums)) then write(name, label, false) end
-  if not redis.call('ZSCORE', key('days'), day) then
+  local known = cached[name]
+  if not known or known.v == nil or known[label] == nil then read_ahead(name, 'v', label) end
+  if not read(name, 'v') then
+    if redis.call('ZSCORE', key('days'), day) then
+      is_lost = true
+      return
+    end
     write(name, 'v', '')
     do_later('ZADD', key('days'), day, day)
-  elseif not read(name, 'v') then
-    is_lost = true
   end
+  local sums = sum(name, label, counts)
+  if not string.find(sums, '[1-9]') then write(name, label, false) end
 end
 local function sum_fields(name, prefix_, first, stop, sums)
   local at = first
@@ -112,6 +124,7 @@ end
 local function running(owner, span)
   if span.rolling then return summed(owner, span) end
   local name, field = 'b:' .. owner, span.start .. ':' .. span.stop
+  read_balances(owner)
   local known = read(name, field)
   if known then return list(known) end
   local balance = summed(owner, span)

@@ -19,8 +19,9 @@ A namespace `n` has these keys, all under the hash tag `{n}`, so that a cluster 
 No key ever expires. Each main key holds a mark, so that it exists while the memory is whole.
 
 Lua counts in floating point, which is exact up to 2**53 only: 9007 dollars in picodollars. Amounts
-are therefore decimal texts, added and compared in two halves of twelve digits; whole numbers below
-2**53 each, so nothing is ever rounded. No amount may pass 63 bits.
+are therefore decimal texts. Where both are small enough they are added as numbers; others are added
+and compared in two halves of twelve digits, whole numbers below 2**53 each. So nothing is ever
+rounded. No amount may pass 63 bits.
 
 A script writes nothing until all is known and checked: Redis does not undo a script that fails.
 """
@@ -39,9 +40,11 @@ local function key(name) return prefix .. name end
 local MAIN = {'meta', 'label', 'labelid', 'payers', 'payersid', 'owner', 'ownerid', 'hold', 'lease',
   'e', 'ids', 'time', 'prov', 'days', 'alert', 'undel', 'budget'}
 local function whole()
-  local keys = {}
-  for i, name in ipairs(MAIN) do keys[i] = key(name) end
-  return redis.call('EXISTS', unpack(keys)) == #MAIN
+  return redis.call('EXISTS', prefix .. 'meta', prefix .. 'label', prefix .. 'labelid',
+    prefix .. 'payers', prefix .. 'payersid', prefix .. 'owner', prefix .. 'ownerid',
+    prefix .. 'hold', prefix .. 'lease', prefix .. 'e', prefix .. 'ids', prefix .. 'time',
+    prefix .. 'prov', prefix .. 'days', prefix .. 'alert', prefix .. 'undel',
+    prefix .. 'budget') == #MAIN
 end
 local function reply(...)
   local words = {...}
@@ -58,8 +61,8 @@ local now = p.now and tonumber(p.now) or clock
 """
 
 NUMBERS = r"""
--- exact integers as decimal texts, in halves of twelve digits
-local HALF = 1000000000000
+-- exact integers as decimal texts: as numbers where those are exact, or in halves of twelve digits
+local HALF, EXACT = 1000000000000, 4503599627370496  -- the sum of two below 2**52 is exact
 local function halves(s)
   local is_negative = string.byte(s) == 45
   local digits = is_negative and string.sub(s, 2) or s
@@ -89,7 +92,10 @@ local function joined(high, low)
   return sign .. string.format('%.0f', high) .. string.format('%012.0f', low)
 end
 local function add(a, b)
-  if #a < 15 and #b < 15 then return string.format('%.0f', tonumber(a) + tonumber(b)) end
+  local x, y = tonumber(a), tonumber(b)
+  if x < EXACT and x > -EXACT and y < EXACT and y > -EXACT then
+    return string.format('%.0f', x + y)
+  end
   local ah, al = halves(a)
   local bh, bl = halves(b)
   return joined(ah + bh, al + bl)
@@ -99,7 +105,9 @@ local function minus(a)
   return string.byte(a) == 45 and string.sub(a, 2) or '-' .. a
 end
 local function less(a, b)  -- a < b
-  if #a < 15 and #b < 15 then return tonumber(a) < tonumber(b) end
+  local x, y = tonumber(a), tonumber(b)
+  if x ~= y then return x < y end  -- rounding may make two numbers equal, but never swaps them
+  if x < EXACT and x > -EXACT then return false end
   local ah, al = halves(a)
   local bh, bl = halves(b)
   local high = even(ah - bh, al - bl)
@@ -113,11 +121,34 @@ local function list(packed)
   for number in string.gmatch(packed, '[^|]+') do found[#found + 1] = number end
   return found
 end
-local function plus(packed, more)
-  if not packed then return table.concat(more, '|') end
+local function is_small(a, b, c)
+  return a < EXACT and a > -EXACT and b < EXACT and b > -EXACT and c < EXACT and c > -EXACT
+end
+local THREE = '^(%-?%d+)|(%-?%d+)|(%-?%d+)$'
+local SIX = '^(%-?%d+)|(%-?%d+)|(%-?%d+)|(%-?%d+)|(%-?%d+)|(%-?%d+)$'
+local function plus_small(packed, more)  -- nothing where a sum may be inexact
+  local p1, p2, p3, p4, p5, p6 = more[1] + 0, more[2] + 0, more[3] + 0
+  if not is_small(p1, p2, p3) then return nil end
+  if #more == 3 then
+    local a, b, c = string.match(packed, THREE)
+    if not a then return nil end
+    a, b, c = a + p1, b + p2, c + p3
+    return is_small(a, b, c) and string.format('%.0f|%.0f|%.0f', a, b, c)
+  end
+  p4, p5, p6 = more[4] + 0, more[5] + 0, more[6] + 0
+  local a, b, c, d, e, f = string.match(packed, SIX)
+  if not a or not is_small(p4, p5, p6) then return nil end
+  a, b, c, d, e, f = a + p1, b + p2, c + p3, d + p4, e + p5, f + p6
+  return is_small(a, b, c) and is_small(d, e, f)
+    and string.format('%.0f|%.0f|%.0f|%.0f|%.0f|%.0f', a, b, c, d, e, f)
+end
+local function plus(packed, more)  -- and whether all of the sums are small
+  if not packed then return table.concat(more, '|'), false end
+  local quickly = plus_small(packed, more)
+  if quickly then return quickly, true end
   local sums = list(packed)
   for i, number in ipairs(more) do sums[i] = add(sums[i], number) end
-  return table.concat(sums, '|')
+  return table.concat(sums, '|'), false
 end
 local NONE = {'0', '0', '0'}
 local function negative(numbers)
@@ -167,11 +198,14 @@ local function write(name, field, value)
   pending[name][field] = value
 end
 local function sum(name, field, more)
-  local packed = plus(read(name, field), more)
-  for _, number in ipairs(list(packed)) do
-    if not fits(number) then too_large = true end
+  local packed, are_small = plus(read(name, field), more)
+  if not are_small then
+    for _, number in ipairs(list(packed)) do
+      if not fits(number) then too_large = true end
+    end
   end
   write(name, field, packed)
+  return packed
 end
 local function do_later(...) later[#later + 1] = {...} end
 local function count(name)
@@ -180,30 +214,34 @@ local function count(name)
   write('meta', name, text(number))
   return text(number)
 end
+local function put(name)
+  local kept, gone, cache = {}, {}, cache_of(name)
+  for field, value in pairs(pending[name]) do
+    cache[field] = value
+    if value then
+      kept[#kept + 1] = field
+      kept[#kept + 1] = value
+    else
+      gone[#gone + 1] = field
+    end
+  end
+  for at = 1, #kept, 1000 do
+    redis.call('HSET', key(name), unpack(kept, at, math.min(at + 999, #kept)))
+  end
+  for at = 1, #gone, 1000 do
+    redis.call('HDEL', key(name), unpack(gone, at, math.min(at + 999, #gone)))
+  end
+end
 local function finish(...)
   if too_large then return reply('overflow') end
   if next(pending) or #later > 0 then
     -- first a write that a full or read-only server refuses: then it refuses all, and nothing is
     -- half done
-    redis.call('HSET', key('meta'), 'rev', count('rev'))
+    count('rev')
+    put('meta')
   end
-  for name, fields in pairs(pending) do
-    local put, gone, cache = {}, {}, cache_of(name)
-    for field, value in pairs(fields) do
-      cache[field] = value
-      if value then
-        put[#put + 1] = field
-        put[#put + 1] = value
-      else
-        gone[#gone + 1] = field
-      end
-    end
-    for at = 1, #put, 1000 do
-      redis.call('HSET', key(name), unpack(put, at, math.min(at + 999, #put)))
-    end
-    for at = 1, #gone, 1000 do
-      redis.call('HDEL', key(name), unpack(gone, at, math.min(at + 999, #gone)))
-    end
+  for name in pairs(pending) do
+    if name ~= 'meta' then put(name) end
   end
   for _, command in ipairs(later) do redis.call(unpack(command)) end
   pending, later = {}, {}

@@ -9,14 +9,14 @@ from costtrace.stores.database import Database
 from costtrace.stores.grouping import check_query
 from costtrace.stores.moving import TAKEN, Charged, GoneCharge, GonePart, GoneTotal, Latched, Origin
 from costtrace.stores.sql_moves import READ_META, HandingOver
-from costtrace.stores.steps import (
+from costtrace.stores.statements import (
     ADD_ALERT,
     ADD_TO_MINUTE,
     ADD_TO_TOTAL,
     DELIVERED,
     FIND_ALERT,
-    Steps,
 )
+from costtrace.stores.steps import Steps
 from costtrace.stores.upkeep import FORGET_BALANCES, SET_META
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
 from costtrace.stores.base import Balance, Crossing, Hold, Limit, Refusal, Span, Watch
 from costtrace.stores.calls import (
-    CALL_COLUMNS,
     COST,
     LABEL,
     PAYERS,
@@ -34,7 +32,6 @@ from costtrace.stores.rows import (
     NOTHING,
     Charge,
     Facts,
-    Label,
     balance_of,
     check_text,
     checked_label,
@@ -49,109 +46,46 @@ from costtrace.stores.rows import (
     payers_digest,
     refusal,
 )
+from costtrace.stores.statements import (
+    ADD_ALERT,
+    ADD_BALANCE,
+    ADD_ENTRY,
+    ADD_HOLD,
+    ADD_LABEL,
+    ADD_OWNER,
+    ADD_PAYER,
+    ADD_PAYERS,
+    ADD_TO_BALANCES,
+    ADD_TO_MINUTES,
+    ADD_TO_TOTAL,
+    COUNT_BALANCES,
+    DELETE_BALANCE,
+    DELETE_ENTRY,
+    DELETE_HOLD,
+    DELIVERED,
+    DUE_HOLDS,
+    FIND_ALERT,
+    FIND_BALANCE,
+    FIND_ENTRY,
+    FIND_HOLD,
+    FIND_LABEL,
+    FIND_OWNER,
+    FIND_PAYERS,
+    HAND_OUT,
+    LOOK_UP,
+    OLDEST_BALANCE,
+    READ_LABEL,
+    READ_META,
+    RENEW,
+    REPLACE_ENTRY,
+    SUM_ENTRIES,
+    SUM_HOLDS,
+    SUM_MINUTES,
+    UNDELIVERED,
+)
 
-Moved: TypeAlias = dict[tuple[int, int, int], int]
-"""What was spent by now in each running balance that a step has moved: owner, start and end."""
 KEPT_SPANS = 16
 """Running balances of one owner; the span that ended first makes room."""
-
-_COLUMNS = ", ".join(CALL_COLUMNS)
-_MARKS = ", ".join("?" * len(CALL_COLUMNS))
-_LABEL_COLUMNS = ", ".join(Label._fields)
-
-LOOK_UP = """
-    SELECT EXISTS (SELECT 1 FROM hold WHERE call_id = ?),
-        EXISTS (SELECT 1 FROM entry WHERE call_id = ?),
-        EXISTS (SELECT 1 FROM hold WHERE lease_until_us <= ?),
-        (SELECT value FROM meta WHERE name = 'pruned_before_us')"""
-FIND_HOLD = f"SELECT {_COLUMNS} FROM hold WHERE call_id = ?"
-ADD_HOLD = f"INSERT INTO hold ({_COLUMNS}, lease_until_us, process) VALUES ({_MARKS}, ?, ?)"
-DELETE_HOLD = "DELETE FROM hold WHERE call_id = ?"
-TAKE_HOLD = f"DELETE FROM hold WHERE call_id = ? RETURNING {_COLUMNS}"
-DUE_HOLDS = f"""
-    SELECT {_COLUMNS} FROM hold
-    WHERE lease_until_us <= ? ORDER BY lease_until_us, call_id LIMIT ?"""
-RENEW = "UPDATE hold SET lease_until_us = ? WHERE process = ? AND lease_until_us > ?"
-
-FIND_ENTRY = f"SELECT {_COLUMNS}, id, is_lapsed FROM entry WHERE call_id = ?"
-ADD_ENTRY = f"INSERT INTO entry ({_COLUMNS}, is_lapsed) VALUES ({_MARKS}, ?)"
-REPLACE_ENTRY = f"""
-    UPDATE entry SET ({_COLUMNS}, is_lapsed) = ({_MARKS}, 0) WHERE id = ?"""
-DELETE_ENTRY = "DELETE FROM entry WHERE id = ?"
-
-FIND_LABEL = "SELECT id FROM label WHERE digest = ?"
-ADD_LABEL = f"""
-    INSERT INTO label (digest, {_LABEL_COLUMNS})
-    VALUES (?, {", ".join("?" * len(Label._fields))}) RETURNING id"""
-READ_LABEL = f"SELECT {_LABEL_COLUMNS} FROM label WHERE id = ?"
-FIND_PAYERS = "SELECT id FROM payers WHERE digest = ?"
-ADD_PAYERS = "INSERT INTO payers (digest) VALUES (?) RETURNING id"
-ADD_PAYER = "INSERT INTO payer (payers_id, owner_id) VALUES (?, ?)"
-FIND_OWNER = "SELECT id FROM owner WHERE name = ?"
-ADD_OWNER = "INSERT INTO owner (name) VALUES (?) RETURNING id"
-
-ADD_TO_TOTAL = """
-    INSERT INTO total VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (day, label_id, is_gone) DO UPDATE SET
-        entries = total.entries + excluded.entries,
-        calls = total.calls + excluded.calls,
-        prompt_tokens = total.prompt_tokens + excluded.prompt_tokens,
-        completion_tokens = total.completion_tokens + excluded.completion_tokens,
-        cost_pico = total.cost_pico + excluded.cost_pico,
-        unpriced_calls = total.unpriced_calls + excluded.unpriced_calls"""
-ADD_TO_MINUTE = """
-    INSERT INTO minute VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (owner_id, minute, is_gone) DO UPDATE SET
-        spent_pico = minute.spent_pico + excluded.spent_pico,
-        spent_tokens = minute.spent_tokens + excluded.spent_tokens,
-        spent_calls = minute.spent_calls + excluded.spent_calls"""
-_OF_PAYERS = "owner_id IN (SELECT owner_id FROM payer WHERE payers_id = ?)"
-ADD_TO_MINUTES = """
-    INSERT INTO minute SELECT owner_id, ?, 0, ?, ?, ? FROM payer WHERE payers_id = ?
-    ON CONFLICT (owner_id, minute, is_gone) DO UPDATE SET
-        spent_pico = minute.spent_pico + excluded.spent_pico,
-        spent_tokens = minute.spent_tokens + excluded.spent_tokens,
-        spent_calls = minute.spent_calls + excluded.spent_calls"""
-ADD_TO_BALANCES = f"""
-    UPDATE balance SET
-        spent_pico = spent_pico + ?, spent_tokens = spent_tokens + ?,
-        spent_calls = spent_calls + ?, reserved_pico = reserved_pico + ?,
-        reserved_tokens = reserved_tokens + ?, reserved_calls = reserved_calls + ?
-    WHERE {_OF_PAYERS} AND start_us <= ? AND end_us > ?
-    RETURNING owner_id, start_us, end_us, spent_pico"""
-
-_BALANCE = """
-    spent_pico, spent_tokens, spent_calls, reserved_pico, reserved_tokens, reserved_calls"""
-FIND_BALANCE = f"""
-    SELECT {_BALANCE} FROM balance WHERE owner_id = ? AND start_us = ? AND end_us = ?"""
-ADD_BALANCE = f"""
-    INSERT INTO balance (owner_id, start_us, end_us, {_BALANCE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-    """
-COUNT_BALANCES = "SELECT count(*) FROM balance WHERE owner_id = ?"
-OLDEST_BALANCE = """
-    SELECT start_us, end_us FROM balance WHERE owner_id = ? ORDER BY end_us, start_us LIMIT 1"""
-DELETE_BALANCE = "DELETE FROM balance WHERE owner_id = ? AND start_us = ? AND end_us = ?"
-SUM_MINUTES = """
-    SELECT coalesce(sum(spent_pico), 0), coalesce(sum(spent_tokens), 0),
-        coalesce(sum(spent_calls), 0)
-    FROM minute WHERE owner_id = ? AND minute >= ? AND minute < ?"""
-_SUM_CALLS = """
-    SELECT coalesce(sum(cost_pico), 0), coalesce(sum(input_tokens + output_tokens), 0),
-        coalesce(sum(CASE WHEN adjusts IS NULL THEN 1 ELSE 0 END), 0)
-    FROM {table} WHERE timestamp_us >= ? AND timestamp_us < ? AND EXISTS (
-        SELECT 1 FROM payer WHERE payer.payers_id = {table}.payers_id AND owner_id = ?)"""
-SUM_ENTRIES = _SUM_CALLS.format(table="entry")
-SUM_HOLDS = _SUM_CALLS.format(table="hold")
-
-FIND_ALERT = "SELECT 1 FROM alert WHERE key = ?"
-ADD_ALERT = "INSERT INTO alert VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)"
-UNDELIVERED = """
-    SELECT key, owner, start_us, end_us, is_rolling, threshold_pico, spent_pico
-    FROM alert WHERE is_delivered = 0 AND handed_out_us <= ? ORDER BY handed_out_us, key"""
-HAND_OUT = "UPDATE alert SET handed_out_us = ? WHERE key = ?"
-DELIVERED = "UPDATE alert SET is_delivered = 1 WHERE key = ?"
-
-READ_META = "SELECT value FROM meta WHERE name = ?"
 
 
 class Steps:
@@ -165,13 +99,13 @@ class Steps:
         """Hold the worst case on every owner, or on none if a limit would be passed."""
         call_id = check_text(hold.entry.call_id, "call_id")
         found = self._run(LOOK_UP, (call_id, call_id, now_us)).fetchone()
-        is_held, is_entered, are_due, pruned_before = found
+        is_held, is_entered, are_due = found
         if is_held:
             self._check_same(hold, facts)
             return None
         if is_entered:
             raise conflict(call_id, "is settled or lapsed already")
-        self._check_age(call_id, facts.timestamp_us, pruned_before)
+        self._check_age(call_id, facts.timestamp_us)
         if are_due:
             self.lapse(now_us, 64)
         for limit in hold.limits:
@@ -195,28 +129,24 @@ class Steps:
     ) -> list[Crossing]:
         """Replace the call's hold, or its provisional charge, by what it did cost."""
         call_id = check_text(facts.entry.call_id, "call_id")
-        moved: Moved
         held = self._take_hold(call_id)
         if held is not None:
-            moved = self._book(facts, held[TIMESTAMP], held[PAYERS], held)
-        elif (known := self._run(FIND_ENTRY, (call_id,)).fetchone()) is not None:
-            is_lapsed = known[-1]
-            if not amend and not is_lapsed:
+            timestamp_us, payers_id, *charge = held
+            self._book(facts, timestamp_us, payers_id, charge)
+        elif (known := self._known(facts, owners)) is not None:
+            if not amend and not known[-1]:
                 if known[COST] == facts.pico:
                     return []
                 raise conflict(call_id, "is settled already, with another cost")
-            moved = self._rebook(facts, known)
-        else:
-            pruned = self._run(READ_META, ("pruned_before_us",)).fetchone()
-            self._check_age(call_id, facts.timestamp_us, pruned and pruned[0])
-            moved = self._book(facts, facts.timestamp_us, self._payers_id(owners), None)
-        return self._crossings(watches, now_us, moved)
+            self._rebook(facts, known)
+        return self._crossings(watches, now_us)
 
     def release(self, call_id: str) -> bool:
         """Give a hold, or a provisional charge, back."""
         held = self._take_hold(check_text(call_id, "call_id"))
         if held is not None:
-            self._move(held[PAYERS], held[TIMESTAMP], NOTHING, _less(NOTHING, charge_from(held)))
+            timestamp_us, payers_id, *charge = held
+            self._move(payers_id, timestamp_us, NOTHING, _less(NOTHING, charge))
             return True
         known = self._run(FIND_ENTRY, (call_id,)).fetchone()
         if known is None or not known[-1]:
@@ -239,7 +169,7 @@ class Steps:
             entry = entry_from(held, label)
             facts = facts_of(replace(entry, grade=lapsed_grade(entry)))
             self._run(DELETE_HOLD, (entry.call_id,))
-            self._book(facts, held[TIMESTAMP], held[PAYERS], held, is_lapsed=True)
+            self._book(facts, held[TIMESTAMP], held[PAYERS], charge_from(held), is_lapsed=True)
         return len(due)
 
     def undelivered(self, now_us: int, older_than_s: float) -> list[Crossing]:
@@ -303,14 +233,27 @@ class Steps:
     # -- parts of steps ----------------------------------------------------------------------
 
     def _take_hold(self, call_id: str) -> Values | None:
-        found: list[Values] = self._run(TAKE_HOLD, (call_id,)).fetchall()
-        return found[0] if found else None
+        held: Values | None = self._run(FIND_HOLD, (call_id,)).fetchone()
+        if held is not None:
+            self._run(DELETE_HOLD, (call_id,))
+        return held
+
+    def _known(self, facts: Facts, owners: tuple[str, ...]) -> Values | None:
+        """Return the call as it was entered before; enter it, and return None, if it was not."""
+        call_id, timestamp_us = facts.entry.call_id, facts.timestamp_us
+        is_old = timestamp_us < self._pruned_before_us()
+        if not is_old and self._book(facts, timestamp_us, self._payers_id(owners)):
+            return None
+        known: Values | None = self._run(FIND_ENTRY, (call_id,)).fetchone()
+        if known is None:
+            self._check_age(call_id, timestamp_us)
+        return known
 
     def _check_same(self, hold: Hold, facts: Facts) -> None:
         """Raise if the id that is held stands for another call."""
         call_id = hold.entry.call_id
-        held = self._run(FIND_HOLD, (call_id,)).fetchone()
-        if charge_from(held) != facts.charge or held[PAYERS] != self._payers_id(hold.owners):
+        _, payers_id, *charge = self._run(FIND_HOLD, (call_id,)).fetchone()
+        if tuple(charge) != facts.charge or payers_id != self._payers_id(hold.owners):
             raise conflict(call_id, "is held already, with another amount or other owners")
 
     def _refusal(self, limit: Limit, charge: Charge) -> Refusal | None:
@@ -321,18 +264,19 @@ class Steps:
         facts: Facts,
         timestamp_us: int,
         payers_id: int,
-        held: Values | None,
+        reserved: Sequence[int] = NOTHING,
         is_lapsed: bool = False,
-    ) -> Moved:
-        """Enter a call in the ledger, in place of its hold."""
+    ) -> bool:
+        """Enter a call in the ledger, in place of its hold; False if it is there already."""
         label_id = self._label_id(facts.label)
         values = call_values(facts, timestamp_us, label_id, payers_id)
-        self._run(ADD_ENTRY, (*values, int(is_lapsed)))
-        reserved = NOTHING if held is None else _less(NOTHING, charge_from(held))
+        if not self._run(ADD_ENTRY, (*values, int(is_lapsed))).rowcount:
+            return False
         self._add_total(timestamp_us, label_id, counts_of(facts.entry, facts.pico))
-        return self._move(payers_id, timestamp_us, facts.charge, reserved)
+        self._move(payers_id, timestamp_us, facts.charge, _less(NOTHING, reserved))
+        return True
 
-    def _rebook(self, facts: Facts, known: Values) -> Moved:
+    def _rebook(self, facts: Facts, known: Values) -> None:
         """Put another entry of the same call in its place and move the difference."""
         timestamp_us, payers_id = known[TIMESTAMP], known[PAYERS]
         label_id = self._label_id(facts.label)
@@ -340,28 +284,25 @@ class Steps:
         self._run(REPLACE_ENTRY, (*values, known[-2]))
         self._add_total(timestamp_us, known[LABEL], negative(counts_from(known)))
         self._add_total(timestamp_us, label_id, counts_of(facts.entry, facts.pico))
-        return self._move(payers_id, timestamp_us, _less(facts.charge, charge_from(known)))
+        self._move(payers_id, timestamp_us, _less(facts.charge, charge_from(known)))
 
     def _move(
         self, payers_id: int, timestamp_us: int, spent: Charge, reserved: Charge = NOTHING
-    ) -> Moved:
-        """Add to what is spent and reserved on every owner; return the balances that run."""
+    ) -> None:
+        """Add to what is spent and reserved on every owner, also in the balances that run."""
         if spent != NOTHING:
             self._run(ADD_TO_MINUTES, (timestamp_us // MINUTE_US, *spent, payers_id))
         moved = (*spent, *reserved, payers_id, timestamp_us, timestamp_us)
-        running = self._run(ADD_TO_BALANCES, moved).fetchall()
-        return {(owner_id, start, end): spent for owner_id, start, end, spent in running}
+        self._run(ADD_TO_BALANCES, moved)
 
     def _add_total(self, timestamp_us: int, label_id: int, counts: Sequence[int]) -> None:
         self._run(ADD_TO_TOTAL, (timestamp_us // DAY_US, label_id, 0, *counts))
 
-    def _crossings(self, watches: Sequence[Watch], now_us: int, moved: Moved) -> list[Crossing]:
+    def _crossings(self, watches: Sequence[Watch], now_us: int) -> list[Crossing]:
         crossed = []
         for watch in watches:
             span, key = watch.span, check_text(watch.key, "a watch's key")
-            spent_pico = moved.get((self._owner_id(watch.owner), span.start_us, span.end_us))
-            if spent_pico is None or span.is_rolling:
-                spent_pico = self.running(watch.owner, span).spent_pico
+            spent_pico = self.running(watch.owner, span).spent_pico
             if spent_pico < watch.threshold_pico or self._run(FIND_ALERT, (key,)).fetchone():
                 continue
             where = (span.start_us, span.end_us, int(span.is_rolling))
@@ -370,14 +311,21 @@ class Steps:
             crossed.append(Crossing(watch, spent_pico))
         return crossed
 
-    def _check_age(self, call_id: str, timestamp_us: int, pruned_before: str | None) -> None:
-        before_us = 0 if pruned_before is None else int(pruned_before)
+    def _check_age(self, call_id: str, timestamp_us: int) -> None:
+        before_us = self._pruned_before_us()
         if timestamp_us < before_us:
             raise conflict(
                 call_id,
                 f"is of {from_us(timestamp_us)}, but calls from before {from_us(before_us)} "
                 f"are no longer kept: it may have been counted already",
             )
+
+    def _pruned_before_us(self) -> int:
+        known = self._names.pruned_before_us
+        if known is None:
+            found = self._run(READ_META, ("pruned_before_us",)).fetchone()
+            known = self._names.pruned_before_us = 0 if found is None else int(found[0])
+        return known
 
     # -- names -------------------------------------------------------------------------------
 

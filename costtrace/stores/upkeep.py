@@ -17,15 +17,15 @@ from costtrace.stores.rows import (
     label_from_row,
     payers_digest,
 )
-from costtrace.stores.steps import (
+from costtrace.stores.statements import (
     ADD_TO_MINUTE,
     ADD_TO_TOTAL,
     FIND_LABEL,
     FIND_OWNER,
     FIND_PAYERS,
     READ_META,
-    Steps,
 )
+from costtrace.stores.steps import Steps
 
 TRACES = "has_traces"
 PRUNED_AT_ONCE = 1000

@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, 100,000 entries")
     parser.add_argument("--rivals", metavar="FOLDER", nargs="?", const="", help=rivals.HELP)
-    parser.add_argument("--stores", action="store_true", help="each store beside its bare minimum")
+    parser.add_argument("--stores", action="store_true", help="a file beside a bare SQLite file")
     parser.add_argument("--servers", action="store_true", help="PostgreSQL and Redis, started here")
     parser.add_argument("--scopes", action="store_true", help="scopes, tasks and loops")
     options = parser.parse_args()

@@ -1,17 +1,23 @@
-"""What stores cost: `python -m tests.benchmarks.stores [entries] [rounds]`.
+"""What a ledger in a file costs: `python -m tests.benchmarks.stores`, and `... sizes [entries]`.
 
-Each store is measured beside the bare minimum for the same guarantee, in turns within one run: a
-dict and a lock, or one commit. The ratio is the figure; the absolute numbers are the machine's.
+The store is measured beside the bare minimum for the same guarantee, in turns within one run; see
+`writers`. The ratio is the figure; the absolute numbers are the machine's. The least is:
+
+    record   one transaction: a row, unless its id is there, and a sum that it is added to
+    pair     two: check the sum and hold an amount; replace the hold by a row and move the sum
+
+with the same `synchronous`, one process or eight. The bare side waits for SQLite's own lock
+(`busy_timeout`: quick, since it starves all but one: see the column `even`), and, with eight, as
+another side also for a blocking `flock`. What a ledger in memory costs is in `records`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import resource
 import sqlite3
-import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -21,6 +27,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from costtrace.entry import CostEntry
 from costtrace.stores import MemoryStore, SQLiteStore
@@ -28,6 +35,7 @@ from costtrace.stores.base import ALWAYS, Hold, Limit, Store
 from costtrace.stores.rows import facts_of
 from costtrace.stores.upkeep import Upkeep
 from costtrace.usage import Usage
+from tests.benchmarks.writers import HEADING, Side, Step, Steps, compare
 
 OWNERS = ("ledger", "user:alice")
 LIMITS = (Limit("user:alice", ALWAYS, 10**18),)
@@ -57,6 +65,14 @@ def calls(count: int) -> Iterator[CostEntry]:
         )
 
 
+BARE_TABLES = (
+    "CREATE TABLE entry (call_id TEXT UNIQUE, cost INTEGER)",
+    "CREATE TABLE hold (call_id TEXT PRIMARY KEY, cost INTEGER) WITHOUT ROWID",
+    "CREATE TABLE budget (spent INTEGER, reserved INTEGER)",
+    "INSERT INTO budget VALUES (0, 0)",
+)
+
+
 class BareMemory:
     """A dict and a lock: what a budget needs at the very least."""
 
@@ -76,22 +92,54 @@ class BareMemory:
 
 
 class BareFile:
-    """Two commits of one row: what durability costs at the very least."""
+    """A table of rows, one of holds, and a sum: what a durable budget needs at the very least."""
 
-    def __init__(self, path: Path, synchronous: str) -> None:
-        self._file = sqlite3.connect(path, isolation_level=None)
-        self._file.execute("PRAGMA journal_mode=WAL")
-        self._file.execute(f"PRAGMA synchronous={synchronous}")
-        self._file.execute("CREATE TABLE IF NOT EXISTS entry (call_id TEXT UNIQUE, cost INTEGER)")
+    def __init__(self, path: Path, synchronous: str, *, with_flock: bool = False) -> None:
+        self._file = sqlite3.connect(path, isolation_level=None, timeout=60)
+        self._run = self._file.execute
+        self._run("PRAGMA journal_mode=WAL")
+        self._run(f"PRAGMA synchronous={synchronous}")
+        self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT) if with_flock else None
 
-    def record(self, call: CostEntry) -> None:
-        """Commit one row."""
-        self._file.execute("INSERT INTO entry VALUES (?, ?)", (call.call_id, 700))
+    def make(self) -> None:
+        """Make the tables."""
+        for statement in BARE_TABLES:
+            self._run(statement)
 
-    def pair(self, call: CostEntry) -> None:
-        """Commit one row, and change it."""
-        self.record(call)
-        self._file.execute("UPDATE entry SET cost = 600 WHERE call_id = ?", (call.call_id,))
+    def steps(self) -> Steps:
+        """Return what a record and a pair do."""
+        return {
+            "record": [self._alone(self._record)],
+            "pair": [self._alone(self._reserve), self._alone(self._settle)],
+        }
+
+    def _alone(self, work: Callable[[str], None]) -> Step:
+        def step(call: CostEntry) -> None:
+            if self._lock is not None:
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._run("BEGIN IMMEDIATE")
+            work(call.call_id)
+            self._run("COMMIT")
+            if self._lock is not None:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+        return step
+
+    def _record(self, call_id: str) -> None:
+        if self._run("INSERT OR IGNORE INTO entry VALUES (?, 700)", (call_id,)).rowcount:
+            self._run("UPDATE budget SET spent = spent + 700")
+
+    def _reserve(self, call_id: str) -> None:
+        spent, reserved = self._run("SELECT spent, reserved FROM budget").fetchone()
+        if spent + reserved + 700 > 10**18:
+            return
+        if self._run("INSERT OR IGNORE INTO hold VALUES (?, 700)", (call_id,)).rowcount:
+            self._run("UPDATE budget SET reserved = reserved + 700")
+
+    def _settle(self, call_id: str) -> None:
+        if self._run("DELETE FROM hold WHERE call_id = ?", (call_id,)).rowcount:
+            self._run("INSERT INTO entry VALUES (?, 700)", (call_id,))
+            self._run("UPDATE budget SET reserved = reserved - 700, spent = spent + 700")
 
 
 def record_in(store: Store) -> Callable[[CostEntry], None]:
@@ -109,85 +157,37 @@ def pair_in(store: Store) -> Callable[[CostEntry], None]:
     return pair
 
 
-def rate(work: Callable[[CostEntry], None], todo: list[CostEntry]) -> tuple[float, float]:
-    """Return calls per second, and the 99th percentile of one in microseconds."""
-    times = []
-    begin = time.perf_counter()
-    for call in todo:
-        before = time.perf_counter_ns()
-        work(call)
-        times.append(time.perf_counter_ns() - before)
-    return len(todo) / (time.perf_counter() - begin), statistics.quantiles(times, n=100)[98] / 1000
+def ours(store: Store) -> Steps:
+    """Return what a record and a pair do."""
+    return {"record": [record_in(store)], "pair": [pair_in(store)]}
 
 
-def threaded_rate(work: Callable[[CostEntry], None], todo: list[CostEntry]) -> tuple[float, float]:
-    """Return calls per second of eight threads, and slowest by fastest."""
-    took = [0.0] * 8
-
-    def run(number: int) -> None:
-        begin = time.perf_counter()
-        for call in todo[number::8]:
-            work(call)
-        took[number] = time.perf_counter() - begin
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]
-    begin = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return len(todo) / (time.perf_counter() - begin), min(took) / max(took)
-
-
-def speeds(rounds: int) -> None:
-    """Print rates of the stores next to the bare minimum."""
-    print(f"{'':34}{'per second':>12}{'p99 us':>10}")
-    for _ in range(rounds):
-        todo = list(calls(10_000))
-        show("memory: bare pair", *rate(BareMemory().pair, todo))
-        show("memory: record", *rate(record_in(MemoryStore()), todo))
-        show("memory: pair", *rate(pair_in(MemoryStore()), todo))
-        show("memory: bare pair, 8 threads *", *threaded_rate(BareMemory().pair, todo))
-        show("memory: pair, 8 threads *", *threaded_rate(pair_in(MemoryStore()), todo))
-        for synchronous in ("NORMAL", "FULL"):
-            with tempfile.TemporaryDirectory() as folder:
-                bare = BareFile(Path(folder, "bare.db"), synchronous)
-                store = SQLiteStore(Path(folder, "ledger.db"), synchronous=synchronous)  # type: ignore[arg-type]
-                show(f"sqlite {synchronous}: bare commit", *rate(bare.record, todo[:1000]))
-                show(f"sqlite {synchronous}: record", *rate(record_in(store), todo[:1000]))
-                show(f"sqlite {synchronous}: bare pair", *rate(bare.pair, todo[1000:1500]))
-                show(f"sqlite {synchronous}: pair", *rate(pair_in(store), todo[1000:1500]))
-                store.close()
+def speeds() -> None:
+    """Print the stores next to the bare minimum."""
+    print(HEADING)
+    for synchronous in ("NORMAL", "FULL"):
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "ledger.db")
-            SQLiteStore(path).close()
-            show("sqlite FULL: pair, 8 processes *", *processes_rate(path))
-    print("* second figure: slowest by fastest of the eight")
+            compare(f"sqlite {synchronous}", file_sides(Path(folder), synchronous))
 
 
-def processes_rate(path: Path) -> tuple[float, float]:
-    """Return pairs per second of eight processes, and slowest by fastest."""
-    command = [sys.executable, "-m", "tests.benchmarks.stores", "worker", str(path)]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
-    pairs = [int(process.communicate()[0]) for process in running]
-    return sum(pairs) / 4, min(pairs) / max(pairs)
-
-
-def worker(path: str) -> None:
-    """Reserve and settle for four seconds from the next even one on, and say how often."""
-    store, todo = SQLiteStore(path, timeout_s=30), list(calls(20_000))
-    begin = time.time() // 4 * 4 + 8
-    time.sleep(begin - time.time())
-    pair, pairs = pair_in(store), 0
-    while time.time() < begin + 4:
-        pair(todo[pairs])
-        pairs += 1
-    print(pairs)
-
-
-def show(what: str, first: float, second: float) -> None:
-    """Print a line."""
-    print(f"{what:34}{first:12,.0f}{second:10.2f}", flush=True)
+def file_sides(folder: Path, synchronous: Any) -> list[Side]:
+    """Return the bare files and the store."""
+    bare, locked, ledger = (folder / name for name in ("bare.db", "locked.db", "ledger.db"))
+    BareFile(bare, synchronous).make()
+    BareFile(locked, synchronous).make()
+    SQLiteStore(ledger).close()
+    return [
+        Side("bare", lambda: BareFile(bare, synchronous).steps()),
+        Side(
+            "bare with flock",
+            lambda: BareFile(locked, synchronous, with_flock=True).steps(),
+            writers=(8,),
+        ),
+        Side(
+            "SQLiteStore",
+            lambda: ours(SQLiteStore(ledger, synchronous=synchronous, timeout_s=30)),
+        ),
+    ]
 
 
 def sizes(count: int) -> None:
@@ -245,9 +245,7 @@ def resident() -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["worker"]:
-        worker(sys.argv[2])
+    if sys.argv[1:2] == ["sizes"]:
+        sizes(int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000)
     else:
-        numbers = [int(text) for text in sys.argv[1:]]
-        speeds(numbers[1] if len(numbers) > 1 else 2)
-        sizes(numbers[0] if numbers else 1_000_000)
+        speeds()

@@ -143,13 +143,13 @@ SQLITE = (
         "rows",
         ("balance.spent_pico + balance.reserved_pico,", "balance.spent_pico,"),
     ),
-    mutant(SETTLED_TWICE, "sqlite", "steps", ("if not amend and not is_lapsed:", "if False:")),
+    mutant(SETTLED_TWICE, "sqlite", "steps", ("if not amend and not known[-1]:", "if False:")),
     mutant(
         LAPSE_FREES,
         "sqlite",
         "steps",
         (
-            "self._book(facts, held[TIMESTAMP], held[PAYERS], held, is_lapsed=True)",
+            "self._book(facts, held[TIMESTAMP], held[PAYERS], charge_from(held), is_lapsed=True)",
             "gone = _less(NOTHING, charge_from(held))\n"
             "            self._move(held[PAYERS], held[TIMESTAMP], NOTHING, gone)",
         ),
@@ -174,16 +174,17 @@ SQLITE = (
         "sqlite",
         "steps",
         (
-            "if charge_from(held) != facts.charge or held[PAYERS] != self._payers_id(hold.owners):",
+            "if tuple(charge) != facts.charge or payers_id != self._payers_id(hold.owners):",
             "if False:",
         ),
     ),
-    mutant(
+    Mutant(
         ALERT_AGAIN,
         "sqlite",
-        "steps",
-        (" or self._run(FIND_ALERT, (key,)).fetchone():", ":"),
-        ("INSERT INTO alert VALUES", "INSERT OR REPLACE INTO alert VALUES"),
+        (
+            Change("steps", " or self._run(FIND_ALERT, (key,)).fetchone():", ":"),
+            Change("statements", "INSERT INTO alert VALUES", "INSERT OR REPLACE INTO alert VALUES"),
+        ),
     ),
     mutant(
         REFUSAL_STAYS,
@@ -201,7 +202,7 @@ SQLITE = (
     mutant(
         REVIVED,
         "sqlite",
-        "steps",
+        "statements",
         (
             "SET lease_until_us = ? WHERE process = ? AND lease_until_us > ?",
             "SET lease_until_us = ? WHERE process = ? AND lease_until_us > ? - 1000000000000",
@@ -252,7 +253,7 @@ POSTGRES = (
         RELEASE_KEEPS,
         "postgres",
         "postgres_steps",
-        ('PERFORM move(who, known.timestamp_us, {_given_back("was")}, 0, 0, 0);', ""),
+        ('done = move(who, known.timestamp_us, {_given_back("was")}, 0, 0, 0);', ""),
     ),
     mutant(
         ANY_FINGERPRINT,
@@ -400,8 +401,10 @@ REDIS = (
         "redis",
         "redis_words",
         (
-            "less(a, b)  -- a < b\n  if #a < 15 and #b < 15 then return",
-            "less(a, b)\n  if true then return",
+            "  if x < EXACT and x > -EXACT then return false end\n  local ah, al = halves(a)\n"
+            "  local bh, bl = halves(b)\n  local high",
+            "  if true then return false end\n  local ah, al = halves(a)\n"
+            "  local bh, bl = halves(b)\n  local high",
         ),
         found_by="test_redis_store.py::test_decisions_above_what_a_float_holds_are_exact",
     ),
@@ -410,9 +413,8 @@ REDIS = (
         "redis",
         "redis_words",
         (
-            "redis.call('HSET', key('meta'), 'rev', count('rev'))",
-            "redis.call('HSET', key('meta'), 'rev', count('rev'))\n"
-            "    redis.call('EXPIRE', key('meta'), 60)",
+            "    put('meta')\n  end",
+            "    put('meta')\n    redis.call('EXPIRE', key('meta'), 60)\n  end",
         ),
         found_by="test_redis_store.py::test_nothing_ever_expires",
     ),

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from homes import empty_home
 from servers import started_postgres, started_redis
-from store_calls import ALICE, entry
+from store_calls import ALICE, entry, hold, limit
 
 from costtrace.exceptions import BudgetStoreError
 from costtrace.stores import SQLiteStore, database, dbapi_link, redis_link
-from costtrace.stores.base import ALWAYS
+from costtrace.stores.base import ALWAYS, Balance
 
 NEXT = "CREATE TABLE next_version (number bigint)"
 
@@ -92,8 +92,33 @@ def test_older_version_leaves_a_newer_ledger_alone(
         store.settle(entry(700), ALICE)
         store.close()
 
-    with pytest.raises(BudgetStoreError, match=r"newer costtrace \(schema 2, known here up to"):
+    with pytest.raises(BudgetStoreError, match=r"newer costtrace \(schema [23], known here up to"):
         open_store()
+
+
+def test_older_functions_in_postgres_are_replaced(tmp_path: Path) -> None:
+    """A ledger of the first schema gets the steps of today; what is held and spent goes on."""
+    open_store = empty_home("postgres", "schemas", tmp_path)
+    store, call = open_store(), entry(500)
+    store.settle(entry(700), ALICE)
+    store.reserve(hold(call, limit(10_000)))
+    store.close()
+    started_postgres().execute(
+        "SET search_path TO schemas",
+        "UPDATE meta SET value = '1' WHERE name = 'schema_version'",
+        "ALTER TYPE spans DROP ATTRIBUTE to_sum",
+        "DROP FUNCTION known_spans_of",
+        "CREATE OR REPLACE FUNCTION settle(p_text text) RETURNS text LANGUAGE sql AS 'SELECT NULL'",
+    )
+
+    store = open_store()
+    store.settle(call, ALICE)
+    assert store.reserve(hold(entry(9_000), limit(10_000))) is not None
+    assert store.reserve(hold(entry(8_000), limit(10_000))) is None
+
+    assert store.balance("user:alice", ALWAYS) == Balance(1_200, 8_000, 30, 15, 2, 1)
+    assert store.verify() == []
+    store.close()
 
 
 def test_older_version_leaves_a_newer_ledger_in_redis_alone(
