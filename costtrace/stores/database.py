@@ -26,10 +26,10 @@ from costtrace.stores.mounts import network_file_system
 from costtrace.stores.names import Names
 from costtrace.stores.reentry import AMID_A_STEP
 from costtrace.stores.schema import APPLICATION_ID, EARLIEST_SQLITE, MIGRATIONS
-from costtrace.stores.statements import (
-    READ_META,
-)
+from costtrace.stores.statements import READ_META
 
+_OPENINGS = 3
+"""Times that a file is opened anew because its shared memory went away meanwhile."""
 _PAGE_BYTES = 2048
 """Of new files. A call changes a few bytes on each of a dozen pages and has to write all of them:
 half as much as with SQLite's 4096. With 1024 a hold would not fit on its page.
@@ -284,6 +284,27 @@ class Database:
 
     def _connect(self) -> None:
         """Open the file, under all locks; make it a ledger if it is new."""
+        for tries_left in reversed(range(_OPENINGS)):
+            writer, reader = self._opened()
+            self._open.writer, self._open.reader = writer, reader
+            self.names.forget()
+            self._version_seen = -1  # versions of one connection mean nothing for another
+            self._open.file = self._file()
+            try:
+                self._open.presence.show()
+                break
+            except FileNotFoundError as error:  # whoever left last has tidied up meanwhile
+                self._open.presence.forget()
+                self._open.writer = self._open.reader = None
+                reader.close()
+                writer.close()
+                if not tries_left:
+                    raise BudgetStoreError(f"{self.path}: {error}") from error
+            except OSError as error:
+                self._open.abandon()
+                raise BudgetStoreError(f"{self.path}: {error}") from error
+
+    def _opened(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         with self._errors_as_ours():
             writer = self._connection()
             try:
@@ -297,15 +318,7 @@ class Database:
             except BaseException:
                 writer.close()
                 raise
-        self._open.writer, self._open.reader = writer, reader
-        self.names.forget()
-        self._version_seen = -1  # versions of one connection mean nothing for another
-        self._open.file = self._file()
-        try:
-            self._open.presence.show()
-        except OSError as error:
-            self._open.abandon()
-            raise BudgetStoreError(f"{self.path}: {error}") from error
+        return writer, reader
 
     def _connection(self) -> sqlite3.Connection:
         return sqlite3.connect(

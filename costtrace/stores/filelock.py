@@ -19,9 +19,7 @@ from pathlib import Path
 from time import sleep
 
 _PAUSE_S = (0.0002, 0.001)  # between two tries
-_TURN_S = (
-    0.0003  # in which whoever has waited need not queue up again: a call's two steps, or a few
-)
+_TURN_S = 0.0003  # whoever has waited need not queue up again for so long: for a call's two steps
 _SHARED_BYTES = (0x40000002, 510)  # of the database: read-locked by all who have it open
 _ALIVE_BYTE = (128, 1)  # of the -shm file: read-locked by all who use it
 _WAITING_BYTE = (1, 1)  # of the lock file: read-locked by all who wait for it

@@ -25,6 +25,7 @@ from costtrace.entry import CostEntry
 from costtrace.exceptions import BudgetStoreError
 from costtrace.stores import SQLiteStore
 from costtrace.stores.base import ALWAYS, Balance, Watch
+from costtrace.stores.filelock import Presence
 from costtrace.stores.mounts import network_file_system
 
 
@@ -329,3 +330,41 @@ def test_interruption_anywhere_leaves_a_sound_store(tmp_path: Path) -> None:
             assert store.balance("user:alice", ALWAYS).spent_pico == line * 100
         assert line > 50
         store.close()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_file_is_opened_again_when_others_tidied_up_meanwhile(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last process to leave deletes the shared memory that this one was about to lock."""
+    path, left, show = tmp_path / "ledger.db", [times], Presence.show
+
+    def shown_late(presence: Presence) -> None:
+        if left[0]:
+            left[0] -= 1
+            path.with_name("ledger.db-shm").unlink()
+        show(presence)
+
+    monkeypatch.setattr(Presence, "show", shown_late)
+    store = SQLiteStore(path)
+    store.settle(entry(5), ("ledger",))
+    assert store.balance("ledger", ALWAYS).spent_pico == 5
+    assert store.verify() == []
+    store.close()
+
+    again = SQLiteStore(path)
+    assert again.sums().calls == 1
+    again.close()
+
+
+def test_file_whose_shared_memory_always_goes_away_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says which file, and leaves nothing open."""
+
+    def shown(_: Presence) -> None:
+        raise FileNotFoundError("gone")
+
+    monkeypatch.setattr(Presence, "show", shown)
+    with pytest.raises(BudgetStoreError, match=r"ledger.db: gone"):
+        SQLiteStore(tmp_path / "ledger.db")
