@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from operator import add
-from typing import TypeVar
+from collections.abc import Iterable
 
 from costtrace.exceptions import BudgetStoreError
 from costtrace.stores.accounts import Account, Timeline
-from costtrace.stores.base import Hold, Span, user_owner
+from costtrace.stores.adding import LABEL_BITS, add_in_place, add_to, less, total_key
+from costtrace.stores.base import Span, user_owner
 from costtrace.stores.columns import GONE, LAPSED, EntryColumns, Record
 from costtrace.stores.grouping import Counts, counts_of, negative
+from costtrace.stores.held import Held, with_user_renamed
 from costtrace.stores.rowindex import BLOCK
 from costtrace.stores.rows import (
     CEILING,
@@ -29,22 +28,9 @@ from costtrace.stores.rows import (
 )
 from costtrace.usage import Usage
 
-K = TypeVar("K")
-LABEL_BITS = 32
 _FEW = 16 * BLOCK
 _FRESH = 128  # entries that wait for `fold`: to add many at once takes less time for each
 _MOST = 2 * CEILING - 1  # what 64 bits count to
-
-
-@dataclass(slots=True)
-class Held:
-    """A hold that stands."""
-
-    hold: Hold
-    timestamp_us: int
-    charge: Charge
-    payers: int
-    lease_until_us: int
 
 
 class Books:
@@ -192,9 +178,9 @@ class Books:
         packed = self.entries.pack(entry, timestamp_us, pico, reserved_pico, label, payers, 0)
         self.is_half_done = True
         self.entries.replace(row, packed)
-        self._move_spent(payers, timestamp_us, _less(charge, old_charge))
-        _add_to(self.totals, _total_key(timestamp_us, record.label), negative(old_counts))
-        _add_to(self.totals, _total_key(timestamp_us, label), counts_of(entry, pico))
+        self._move_spent(payers, timestamp_us, less(charge, old_charge))
+        add_to(self.totals, total_key(timestamp_us, record.label), negative(old_counts))
+        add_to(self.totals, total_key(timestamp_us, label), counts_of(entry, pico))
         self.is_half_done = False
 
     def unbook(self, row: int, record: Record) -> None:
@@ -203,8 +189,8 @@ class Books:
         charge, counts = self.entries.charge(row, record), self.entries.counts(row, record)
         self.is_half_done = True
         self.entries.set_flag(row, GONE)
-        self._move_spent(record.payers, record.timestamp_us, _less(NOTHING, charge))
-        _add_to(self.totals, _total_key(record.timestamp_us, record.label), negative(counts))
+        self._move_spent(record.payers, record.timestamp_us, less(NOTHING, charge))
+        add_to(self.totals, total_key(record.timestamp_us, record.label), negative(counts))
         self.is_half_done = False
 
     # -- balances ----------------------------------------------------------------------------
@@ -231,11 +217,11 @@ class Books:
             spent = list(account.line.sum(first, end))
             outside = ((first * MINUTE_US, start_us), (end_us, end * MINUTE_US))
             for charge in (c for edge in outside for c in self._charges(owner, *edge)):
-                _add(spent, _less(NOTHING, charge))
+                add_in_place(spent, less(NOTHING, charge))
         reserved = [0, 0, 0]
         for held in self.holds.values():
             if start_us <= held.timestamp_us < end_us and owner in self.payers[held.payers]:
-                _add(reserved, held.charge)
+                add_in_place(reserved, held.charge)
         return spent + reserved
 
     def _charges(self, owner: str, start_us: int, end_us: int) -> Iterable[Charge]:
@@ -276,7 +262,7 @@ class Books:
             self._payers_codes.setdefault(self.payers[code], code)
             self._payers_of[new_owner].append(code)
         for call_id, held in self.holds.items():
-            self.holds[call_id] = _renamed(held, user_id, new_user_id)
+            self.holds[call_id] = with_user_renamed(held, user_id, new_user_id)
         self._merge_gone(self.accounts.pop(owner, None), new_owner)
         self.mend()
 
@@ -337,8 +323,8 @@ class Books:
             charge = self.entries.charge(row, record)
             for owner in self.payers[record.payers]:
                 self.account(owner).forget(record.timestamp_us, charge)
-            key = _total_key(record.timestamp_us, record.label)
-            _add_to(self.gone_totals, key, self.entries.counts(row, record))
+            key = total_key(record.timestamp_us, record.label)
+            add_to(self.gone_totals, key, self.entries.counts(row, record))
 
     # -- agreement ---------------------------------------------------------------------------
 
@@ -347,44 +333,26 @@ class Books:
         self.entries.reindex()
         for call_id in [one for one in self.holds if self.entries.find(one) is not None]:
             del self.holds[call_id]  # it was settled; only the hold's end was cut off
-        lines, self.totals = self._recomputed()
+        lines, self.totals = self.recomputed()
         for owner in lines.keys() | self.accounts.keys():
             account = self.account(owner)
             account.line, account.kept = lines.get(owner, Timeline()), {}
         self._fresh = []
         self.is_half_done = False
 
-    def differences(self) -> list[str]:
-        """Return what does not agree with the entries and holds."""
-        lines, totals = self._recomputed()
-        found = []
-        for owner in sorted(lines.keys() | self.accounts.keys()):
-            account = self.accounts.get(owner) or Account()
-            if sorted(account.line) != sorted(lines.get(owner, Timeline())):
-                found.append(f"{owner}: the minutes do not add up to the entries")
-            for (start_us, end_us), balance in account.kept.items():
-                summed = self.summed(owner, Span(start_us, end_us))
-                if summed != balance:
-                    found.append(f"{owner}: balance {balance}, but its calls sum to {summed}")
-        for key in sorted(totals.keys() | self.totals.keys()):
-            kept, summed = self.totals.get(key, [0] * 6), totals.get(key, [0] * 6)
-            if kept != summed:
-                label = self.labels[key & (2**LABEL_BITS - 1)]
-                found.append(f"total of {label}: {kept}, but its entries sum to {summed}")
-        return found
-
-    def _recomputed(self) -> tuple[dict[str, Timeline], dict[int, list[int]]]:
+    def recomputed(self) -> tuple[dict[str, Timeline], dict[int, list[int]]]:
+        """Return the accounts' minutes and the totals as the entries sum to."""
         points: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0, 0])
         totals = {key: list(counts) for key, counts in self.gone_totals.items()}
         for owner, account in self.accounts.items():
             for minute, charge in account.gone or ():
-                _add(points[(owner, minute)], charge)
+                add_in_place(points[(owner, minute)], charge)
         for row, record in self.entries.records(self.entries.first_row, self.entries.end_row):
             charge = self.entries.charge(row, record)
             for owner in self.payers[record.payers]:
-                _add(points[(owner, record.timestamp_us // MINUTE_US)], charge)
-            key = _total_key(record.timestamp_us, record.label)
-            _add_to(totals, key, self.entries.counts(row, record))
+                add_in_place(points[(owner, record.timestamp_us // MINUTE_US)], charge)
+            key = total_key(record.timestamp_us, record.label)
+            add_to(totals, key, self.entries.counts(row, record))
         lines: defaultdict[str, Timeline] = defaultdict(Timeline)
         for (owner, minute), (pico, tokens, calls) in sorted(points.items()):
             lines[owner].add(minute, pico, tokens, calls)
@@ -409,7 +377,7 @@ class Books:
         turnover[0], turnover[1] = pico, tokens
 
     def _move_reserved(self, held: Held, sign: int) -> None:
-        reserved = held.charge if sign > 0 else _less(NOTHING, held.charge)
+        reserved = held.charge if sign > 0 else less(NOTHING, held.charge)
         for owner in self.payers[held.payers]:
             account = self.accounts.get(owner)
             if account is not None:
@@ -420,33 +388,3 @@ class Books:
             account = self.account(owner)
             account.line.add(timestamp_us // MINUTE_US, *spent)
             account.move(timestamp_us, spent)
-
-
-def _total_key(timestamp_us: int, label: int) -> int:
-    return (timestamp_us // DAY_US) << LABEL_BITS | label
-
-
-def _add_to(sums: dict[K, list[int]], key: K, more: Sequence[int]) -> None:
-    known = sums.get(key)
-    if known is None:
-        sums[key] = list(more)
-    else:
-        known[:] = map(add, known, more)
-
-
-def _add(sums: list[int], more: Iterable[int]) -> None:
-    for position, count in enumerate(more):
-        sums[position] += count
-
-
-def _less(charge: Charge, old: Charge) -> Charge:
-    return (charge[0] - old[0], charge[1] - old[1], charge[2] - old[2])
-
-
-def _renamed(held: Held, user_id: str, new_user_id: str) -> Held:
-    entry = held.hold.entry
-    if entry.user_id == user_id:
-        entry = replace(entry, user_id=new_user_id)
-    owner, new_owner = user_owner(user_id), user_owner(new_user_id)
-    owners = tuple(new_owner if name == owner else name for name in held.hold.owners)
-    return replace(held, hold=replace(held.hold, entry=entry, owners=owners))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from costtrace.entry import CostEntry, Total
+from costtrace.stores.agreement import differences
 from costtrace.stores.base import (
     EVERYTHING,
     Balance,
@@ -22,7 +23,7 @@ from costtrace.stores.base import (
     Watch,
     user_owner,
 )
-from costtrace.stores.books import Books, Held
+from costtrace.stores.books import Books
 from costtrace.stores.clock import steady_clock
 from costtrace.stores.columns import LAPSED
 from costtrace.stores.forks import survive_forks
@@ -40,6 +41,7 @@ from costtrace.stores.grouping import (
     sum_up,
     times_us,
 )
+from costtrace.stores.held import Held
 from costtrace.stores.latches import Latches
 from costtrace.stores.memory_moves import MemoryMoves
 from costtrace.stores.rows import (
@@ -273,7 +275,7 @@ class MemoryStore(MemoryMoves):
     def verify(self) -> list[str]:
         """Check every running balance against the calls; say what does not agree."""
         with self._lock:
-            return self._summed_books().differences()
+            return differences(self._summed_books())
 
     def flush(self) -> None:
         """Do nothing: memory is as durable as it gets."""

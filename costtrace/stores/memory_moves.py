@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from costtrace.exceptions import BudgetStoreError
+from costtrace.stores.adding import LABEL_BITS
 from costtrace.stores.base import EVERYTHING, Hold, Query
-from costtrace.stores.books import LABEL_BITS, Books
+from costtrace.stores.books import Books
 from costtrace.stores.columns import LAPSED
 from costtrace.stores.grouping import check_query, matches, times_us
 from costtrace.stores.latches import Latches

@@ -89,7 +89,7 @@ MEMORY = (
         "memory",
         "books",
         (
-            "self._move_spent(payers, timestamp_us, _less(charge, old_charge))",
+            "self._move_spent(payers, timestamp_us, less(charge, old_charge))",
             "self._move_spent(payers, timestamp_us, charge)",
         ),
     ),
@@ -98,7 +98,7 @@ MEMORY = (
         "memory",
         "books",
         (
-            "self._move_spent(record.payers, record.timestamp_us, _less(NOTHING, charge))",
+            "self._move_spent(record.payers, record.timestamp_us, less(NOTHING, charge))",
             "pass",
         ),
     ),
