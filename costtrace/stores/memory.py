@@ -98,7 +98,9 @@ class MemoryStore(MemoryMoves):
         timestamp_us, _, charge = terms_of(hold.entry)
         lease = lease_us(hold.lease_s)
         with self._lock:
-            books = self._sound_books()
+            books = self._books
+            if books.is_half_done:
+                books = self._sound_books()
             if self._is_held(hold, timestamp_us, charge):
                 return None
             now_us = self._now_us()
@@ -128,7 +130,9 @@ class MemoryStore(MemoryMoves):
         """Replace the call's hold, or its provisional charge, by what it did cost."""
         facts = facts_of(entry)
         with self._lock:
-            books = self._sound_books()
+            books = self._books
+            if books.is_half_done:
+                books = self._sound_books()
             held = books.holds.get(entry.call_id)
             if held is not None:
                 books.book(facts, held.payers, held)

@@ -24,7 +24,7 @@ class TurnLock(_Lock):  # type: ignore[misc]
     def __enter__(self) -> bool:
         before = depth_of(self) if self._is_owned() else 0
         try:
-            return self.acquire(blocking=False) or self._wait()
+            return self.acquire(False) or self._wait()
         except BaseException:  # a signal's handler raised, perhaps just after the lock was got
             if self._is_owned() and depth_of(self) > before:
                 self.release()
@@ -33,6 +33,6 @@ class TurnLock(_Lock):  # type: ignore[misc]
     def _wait(self) -> bool:
         for _ in range(PATIENCE):
             time.sleep(0)
-            if self.acquire(blocking=False):
+            if self.acquire(False):
                 return True
         return bool(self.acquire())

@@ -85,7 +85,7 @@ def threaded(pair: Callable[[CostEntry], None], todo: list[CostEntry]) -> tuple[
 
 def threads() -> None:
     """Print what eight threads do, and how evenly."""
-    todo = list(calls(16_000))
+    todo = list(calls(48_000))  # for shorter ones the first finish before the last begin
     for name, pair in (("dict and lock (floor)", BareMemory().pair), ("a store", None)):
         rate, evenness = threaded(pair or pair_in(MemoryStore()), todo)
         goal = Goal(50_000, is_most=False) if pair is None else ""
