@@ -263,7 +263,7 @@ class Postings:
     def collect(self) -> None:
         """Do what was put off: settle the calls whose streams were dropped. Never raises."""
         self._define_waiting()
-        while not self.dropped.empty():
+        for _ in range(self.dropped.qsize()):  # what is put off once more is for the next one
             try:
                 settle = self.dropped.get_nowait()
             except Empty:

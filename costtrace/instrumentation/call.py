@@ -56,7 +56,8 @@ class Call:
         self.reading: Reading | None = None
         self.is_answered = False
         self._started = time.perf_counter()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._is_entering = False
         self._entered: CostEntry | None = None
         self._is_final = False
 
@@ -182,11 +183,18 @@ class Call:
         self, make: Callable[[], CostEntry], *, is_final: bool, goes_on: bool = False
     ) -> None:
         with self._lock:
+            if self._is_entering:  # the handler of a signal that broke in here: it comes next
+                again = partial(self._enter, make, is_final=is_final, goes_on=goes_on)
+                self.ledger.postings.dropped.put(again)
+                return
             if self._is_final:
                 return
             amend = self._entered is not None
-            self._is_final = is_final
-            entry = self._made(make)
+            self._is_entering, self._is_final = True, is_final
+            try:
+                entry = self._made(make)
+            finally:
+                self._is_entering = False
             if amend and entry == self._entered and (goes_on or not self._rest_id):
                 return
             self._entered = entry

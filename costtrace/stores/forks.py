@@ -7,7 +7,7 @@ and the child starts with new ones.
 from __future__ import annotations
 
 import os
-from threading import Lock
+from threading import RLock
 from typing import Protocol
 from weakref import WeakSet
 
@@ -26,7 +26,7 @@ class Forked(Protocol):
 
 
 _stores: WeakSet[Forked] = WeakSet()
-_stores_lock = Lock()
+_stores_lock = RLock()
 _forking: list[Forked] = []  # those that were told of the fork that is going on
 
 

@@ -98,8 +98,12 @@ def encoder(name: str) -> tiktoken.Encoding | None:
     if name in _useless or not is_cached(name):
         return _loaded_by_others(name)
     with _loading:
-        if name not in _encoders:
-            _load(name)
+        if name not in _encoders and not _under_way:
+            _under_way.append(name)
+            try:
+                _load(name)
+            finally:
+                _under_way.clear()
         return _encoders.get(name)
 
 
@@ -138,5 +142,6 @@ def _memory(encoding: str, is_loaded: bool) -> CountMemory:
 
 _encoders: dict[str, tiktoken.Encoding] = {}
 _useless: set[str] = set()
-_loading = threading.Lock()
+_loading = threading.RLock()
+_under_way: list[str] = []  # not empty for the handler of a signal that broke into loading
 _memories: dict[tuple[str, bool], CountMemory] = {}

@@ -86,7 +86,7 @@ def cached_file(encoding: str) -> Path | None:
 
 
 _checked: dict[tuple[str, int, int], bool] = {}  # (path, size, mtime) -> its hash is right
-_checked_lock = threading.Lock()
+_checked_lock = threading.RLock()
 
 
 def is_cached(encoding: str) -> bool:

@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 
-from costtrace import BudgetStoreError, CostLedger, budget
+from costtrace import BudgetStoreError, CostEntry, CostLedger, budget
+from costtrace.instrumentation.call import Call
+from costtrace.providers import Reading
 from costtrace.testing import LoopbackProvider, Reply
 
 MANY = int(os.environ.get("COSTTRACE_TEST_STREAMS", "2000"))
@@ -139,3 +142,30 @@ def test_ten_thousand_streams_of_four_threads(ledger: CostLedger, client: Any) -
             thread.join(300)
             assert not thread.is_alive()
     check(ledger, MANY // 4 * 4, users=4)
+
+
+def test_a_handler_that_meets_the_same_call_in_the_middle_of_its_entry_puts_it_off(
+    ledger: CostLedger, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for a report, which collects what was dropped: it would wait for its own thread."""
+    made, reports = Call._made, []
+
+    def broken_into(call: Call, make: Callable[[], CostEntry]) -> CostEntry:
+        if not reports:
+            reports.append("begun")
+            again = partial(call.settle_partial, Reading(), is_final=True)
+            ledger.postings.dropped.put(again)
+            ledger.report(file=io.StringIO())
+            reports.append("done")
+        return made(call, make)
+
+    def work() -> None:
+        with budget("user-0", 10**6, ledger=ledger):
+            abandon(client, events=2)
+
+    monkeypatch.setattr(Call, "_made", broken_into)
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert reports == ["begun", "done"]
+    check(ledger, 1, users=1)
