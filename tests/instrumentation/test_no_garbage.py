@@ -19,6 +19,9 @@ ASK: Any = [{"role": "user", "content": "Why is the sky blue?"}]
 CHAT: Any = {"model": "gpt-4o-mini", "messages": ASK, "max_tokens": 50}
 MESSAGE: Any = {"model": "claude-haiku-4-5", "messages": ASK, "max_tokens": 50}
 
+OF_CALLS = ("costtrace.instrumentation", "costtrace.providers")
+"""Where what is made for one call is at home; a ledger of another test may go meanwhile."""
+
 
 @contextmanager
 def left_behind() -> Iterator[list[str]]:
@@ -30,7 +33,7 @@ def left_behind() -> Iterator[list[str]]:
     try:
         yield names
         gc.collect()
-        ours = [one for one in gc.garbage if type(one).__module__.startswith("costtrace")]
+        ours = [one for one in gc.garbage if type(one).__module__.startswith(OF_CALLS)]
         names += [type(one).__qualname__ for one in ours]
     finally:
         gc.set_debug(0)
