@@ -11,7 +11,7 @@ import asyncio
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,12 @@ def wrapped_emptily(call: Callable[[], object]) -> Work:
 def pass_through(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     """The emptiest wrapper."""
     return wrapped(*args, **kwargs)
+
+
+def pass_on(events: Iterator[Any]) -> Iterator[Any]:
+    """The emptiest thing that sees each event."""
+    for event in events:  # noqa: UP028 (it is to see them)
+        yield event
 
 
 def bare_commits(path: Path) -> Callable[[], None]:
@@ -158,6 +164,7 @@ def measure_streams(rounds: int) -> dict[str, Cost]:
     costs = in_turns(
         {
             "bare stream": repeated(lambda: read_stream(sdk)),
+            "passed on by a generator (floor)": repeated(lambda: read_stream(sdk, pass_on)),
             "budget in memory": inside(scope, lambda: read_stream(sdk)),
         },
         3,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -74,7 +75,7 @@ def ask(sdk: Any) -> Any:
     return sdk.chat.completions.create(model=MODEL, max_tokens=300, messages=MESSAGES)
 
 
-def read_stream(sdk: Any) -> int:
+def read_stream(sdk: Any, through: Callable[[Any], Any] = iter) -> int:
     """Make one call and read its stream to the end."""
     events = sdk.chat.completions.create(
         model=MODEL,
@@ -83,4 +84,4 @@ def read_stream(sdk: Any) -> int:
         stream=True,
         stream_options={"include_usage": True},
     )
-    return sum(1 for _ in events)
+    return sum(1 for _ in through(events))
