@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import io
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from alarms import alarms
 
 from costtrace import BudgetStoreError, CostEntry, CostLedger, budget
 from costtrace.instrumentation.call import Call
@@ -37,26 +37,6 @@ def collecting_all_the_time() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
-
-
-@contextmanager
-def alarms(handle: Callable[[], object]) -> Iterator[None]:
-    """A signal again and again, soon after its last handler is done."""
-
-    def alarm(*_: object) -> None:
-        try:
-            handle()
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0.002)
-
-    before = signal.signal(signal.SIGALRM, alarm)
-    signal.setitimer(signal.ITIMER_REAL, 0.002)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def abandon(client: Any, events: int) -> None:

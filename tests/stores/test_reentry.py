@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import gc
 import io
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from alarms import alarms
 from homes import KINDS, empty_home
 
 from costtrace import CostLedger, budget
 from costtrace.exceptions import BudgetStoreError
 
 SECONDS = 1.5
-
-
-@contextmanager
-def alarms(handler: Any) -> Iterator[None]:
-    """A signal again and again, soon after its last handler is done."""
-
-    def handle(*_: object) -> None:
-        try:
-            handler()
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0.002)
-
-    before = signal.signal(signal.SIGALRM, handle)
-    signal.setitimer(signal.ITIMER_REAL, 0.002)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("kind", KINDS)
