@@ -47,16 +47,20 @@ class File:
         """Somebody else writes and does not end."""
         other = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         other.execute("BEGIN IMMEDIATE")
-        yield
-        other.close()
+        try:
+            yield
+        finally:
+            other.close()
 
     @contextmanager
     def down(self) -> Iterator[None]:
         """The file is not there."""
         aside = self.path.with_name("aside")
         self.path.rename(aside)
-        yield
-        aside.rename(self.path)
+        try:
+            yield
+        finally:
+            aside.rename(self.path)
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
@@ -84,25 +88,29 @@ class Served:
     def down(self) -> Iterator[None]:
         """Killed; started again afterwards."""
         self.server.kill()
-        yield
-        self.server.start()
+        try:
+            yield
+        finally:
+            self.server.start()
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
         """A full memory, or a server that may only be read."""
         self._refuse(True)
-        yield
-        self._refuse(False)
+        try:
+            yield
+        finally:
+            self._refuse(False)
 
     def _refuse(self, is_on: bool) -> None:
         if self.kind == "redis":
             with self.server.client() as client:
                 client.config_set("maxmemory", int(is_on))
-        else:
-            self.server.execute(
-                f"ALTER SYSTEM SET default_transaction_read_only = {'on' if is_on else 'off'}",
-                "SELECT pg_reload_conf()",
-            )
+            return
+        name, value = "default_transaction_read_only", "on" if is_on else "off"
+        self.server.execute(f"ALTER SYSTEM SET {name} = {value}", "SELECT pg_reload_conf()")
+        # It has told the processes that exist by the time it makes another one that knows.
+        wait_until(lambda: self.server.execute(f"SHOW {name}") == [(value,)])
 
 
 @pytest.fixture(scope="module")
