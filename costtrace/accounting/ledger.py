@@ -38,7 +38,7 @@ from costtrace.accounting.terms import (
 )
 from costtrace.accounting.window import Window
 from costtrace.entry import CostEntry, Total
-from costtrace.exceptions import UnpricedModelWarning
+from costtrace.exceptions import BudgetStoreError, UnpricedModelWarning
 from costtrace.instant import to_us
 from costtrace.money import Money, to_pico, to_usd
 from costtrace.pricing import PriceTable
@@ -318,14 +318,25 @@ class CostLedger(Keeping):
         format: str = "text",  # noqa: A002
         **filters: Any,
     ) -> None:
-        """Print the report to `file`, standard output by default."""
-        print(self.render(format, **filters), file=sys.stdout if file is None else file)
+        """Write the report to `file`, standard output by default: what `render` returns.
+
+        `file` is open for text, a file with `newline=""` for csv; it stays open.
+        """
+        if file is not None and not callable(getattr(file, "write", None)):
+            raise TypeError(
+                f"file must be open for writing text, not {type(file).__name__} {file!r}"
+            )
+        (sys.stdout if file is None else file).write(self.render(format, **filters))
 
     def _repr_html_(self) -> str:
         return self.render("html")
 
     def __repr__(self) -> str:
-        return f"<CostLedger of {len(self.entries)} entries, {self.total_cost} USD>"
+        try:
+            sums = self._sums()
+        except BudgetStoreError as error:  # a debugger must be able to show a ledger that is closed
+            return f"<CostLedger: {error}>"
+        return f"<CostLedger of {sums.entries} entries, {sums.cost_usd} USD>"
 
     def tightness(self, **filters: Any) -> list[Tightness]:
         """Return, for each model, what was reserved for its calls and what they did cost.

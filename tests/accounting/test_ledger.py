@@ -217,6 +217,45 @@ def test_the_report_prints_and_renders(any_ledger: CostLedger):
         any_ledger.render("pdf")
 
 
+@pytest.mark.parametrize("format_", ["text", "json", "csv", "markdown", "html"])
+def test_a_written_report_is_the_rendered_one(format_: str):
+    """No line is added to it: an empty one at the end of a CSV file is one row too many."""
+    ledger = CostLedger(clock=lambda: datetime(2026, 11, 20, tzinfo=timezone.utc))
+    ledger.record(*ANSWER)
+    out = io.StringIO(newline="")
+    ledger.report(out, format=format_)
+    assert out.getvalue() == ledger.render(format_)
+    with pytest.raises(TypeError, match="open for writing text, not"):
+        ledger.report("report.txt")  # type: ignore[arg-type]
+
+
+def test_a_closed_ledger_can_still_be_shown(tmp_path: Any):
+    """A debugger that shows it, or a log line that names it, gets a text and no error."""
+    ledger = CostLedger(path=tmp_path / "costs.db")
+    entries = ledger.entries
+    ledger.record(*ANSWER)
+    assert (repr(ledger), repr(entries)) == (
+        "<CostLedger of 1 entries, 0.00021 USD>",
+        "<1 entries>",
+    )
+    ledger.close()
+    assert "closed" in repr(ledger)
+    assert "closed" in repr(entries)
+
+
+def test_entries_are_found_by_their_place(any_ledger: CostLedger):
+    """From the front and from the back, as in a list; what is not there is an `IndexError`."""
+    for user in ("ann", "ben", "cy"):
+        any_ledger.record("gpt-4o-mini", "answer", user, 10, 10)
+    users = [entry.user_id for entry in any_ledger.entries]
+    for place in (0, 2, -1, -3):
+        assert any_ledger.entries[place].user_id == users[place]  # type: ignore[union-attr]
+    assert [one.user_id for one in any_ledger.entries[1:]] == users[1:]  # type: ignore[union-attr]
+    for place in (3, -4):
+        with pytest.raises(IndexError, match=f"no entry {place}: there are 3"):
+            any_ledger.entries[place]
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
