@@ -22,7 +22,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from costtrace.money import format_usd
+from costtrace.money import format_apart, format_usd
 
 
 class CosttraceError(Exception):
@@ -87,11 +87,10 @@ class BudgetExceededError(CosttraceError):
         if self.reason:
             parts.append(self.reason)
         if self.limit_usd is not None:
+            asked, left = format_apart(self.requested_usd, self.remaining_usd or Decimal(0))
             parts.append(
-                f"the call may cost {format_usd(self.requested_usd)}, "
-                f"{format_usd(self.remaining_usd or Decimal(0))} of {format_usd(self.limit_usd)} "
-                f"is left ({format_usd(self.spent_usd)} spent, "
-                f"{format_usd(self.reserved_usd)} reserved)"
+                f"the call may cost {asked}, {left} of {format_usd(self.limit_usd)} is left "
+                f"({format_usd(self.spent_usd)} spent, {format_usd(self.reserved_usd)} reserved)"
             )
         if self.resets_at is not None:
             parts.append(f"resets at {self.resets_at:%Y-%m-%d %H:%M} UTC")

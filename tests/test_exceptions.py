@@ -32,6 +32,15 @@ def test_a_refusal_names_the_limit_and_what_is_left():
     )
 
 
+def test_a_refusal_by_a_hair_shows_the_hair():
+    """Rounded to one amount, what is asked for and what is left would look like a fit."""
+    tight = BudgetExceededError(
+        "bo", Decimal("0.0002"), Decimal("0.0000246"), Decimal(0), Decimal("0.00018225")
+    )
+
+    assert "may cost $0.000182, $0.000175 of $0.0002 is left" in str(tight)
+
+
 def test_a_refusal_of_a_call_made_by_hand_names_no_unknown_model(ledger):
     """What nobody knows is left out of the text."""
     with budget("alice", 1, ledger=ledger) as b, pytest.raises(BudgetExceededError) as refused:
