@@ -143,8 +143,8 @@ def budget_terms(
         on_unknown_model=on_unknown_model,
         on_store_error=on_store_error,
         wait_s=_seconds("wait", wait),
-        cover_retries=bool(cover_retries),
-        ask_provider=bool(ask_provider),
+        cover_retries=_switch("cover_retries", cover_retries),
+        ask_provider=_switch("ask_provider", ask_provider),
     )
 
 
@@ -203,6 +203,12 @@ def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
         valid = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
         error = ValueError if isinstance(value, str) else TypeError
         raise error(f"{name} must be {valid}, not {value!r}")
+
+
+def _switch(name: str, value: object) -> bool:
+    if value not in (True, False):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
 
 
 def _count(name: str, value: int | None) -> int | None:

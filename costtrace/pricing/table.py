@@ -57,6 +57,9 @@ class PriceTable:
         self.tariffs: dict[object, Any] = {}  # what `tariff_of` has worked out
         self._has_warned = False
 
+    def __repr__(self) -> str:
+        return f"<PriceTable of {self.as_of}, {len(self.models())} models>"
+
     # Making one
 
     @classmethod

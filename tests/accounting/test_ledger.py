@@ -14,6 +14,7 @@ import pytest
 from costtrace import (
     Alert,
     BudgetExceededError,
+    BudgetStoreError,
     CallConflictError,
     CostLedger,
     MemoryStore,
@@ -269,6 +270,8 @@ def test_entries_are_found_by_their_place(any_ledger: CostLedger):
         ({"clock": lambda: datetime(2026, 1, 1)}, ValueError),
         ({"prices": 5}, TypeError),
         ({"store": object()}, TypeError),
+        ({"store": MemoryStore}, TypeError),
+        ({"path": 5}, TypeError),
         ({"path": "x.db", "store": MemoryStore()}, ValueError),
     ],
 )
@@ -296,6 +299,18 @@ def test_a_backup_holds_everything(tmp_path: Any):
         assert copy.total_cost == COST
     with pytest.raises(TypeError, match="path="):
         CostLedger().backup(tmp_path / "never.db")
+
+
+def test_what_cannot_be_written_to_is_named(tmp_path: Any):
+    """The new file, not the ledger, which is well; and what would be a target to copy into."""
+    with CostLedger(path=tmp_path / "costs.db") as ledger:
+        with pytest.raises(BudgetStoreError, match=r"none/copy\.db: the folder .* create it"):
+            ledger.backup(tmp_path / "none" / "copy.db")
+        (tmp_path / "copy.db.part").write_text("no database " * 500)
+        with pytest.raises(BudgetStoreError, match=r"copy\.db: the backup failed"):
+            ledger.backup(tmp_path / "copy.db")
+        with pytest.raises(TypeError, match=r"copy_to\(CostLedger\(path='copy.db'\)\)"):
+            ledger.copy_to("copy.db")  # type: ignore[arg-type]
 
 
 def test_the_clock_is_followed(clock: Any):
