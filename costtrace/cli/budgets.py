@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from costtrace.accounting.summaries import budget_rows, source_of
-from costtrace.cli.arguments import add_json, moment
+from costtrace.cli.arguments import add_json, check_span, moment
 from costtrace.cli.errors import UsageError
 from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.limits import limit
@@ -25,7 +25,7 @@ rolling one such as 24h or 7d. `*` is each user that has no limit of their own.
 _COLUMNS = (
     Column("Budget", can_shrink=True),
     Column("Window"),
-    *(Column(name, is_number=True) for name in ("Limit", "Spent", "Reserved", "Left", "Used")),
+    *(Column(name, is_number=True) for name in ("Limit", "Spent", "Reserved", "Remaining", "Used")),
     Column("Resets at"),
 )
 
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print where the budgets stand, or what a replay found."""
+    check_span(arguments)
     named = (arguments.replay or None, arguments.db, arguments.store)
     if sum(name is not None for name in named) != 1:
         raise UsageError("name one ledger: costtrace budgets costs.db")
@@ -60,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "--replay and --limit go together: --replay costs.db --limit alice=5/month"
         )
+    if not is_replay and (arguments.since or arguments.until):
+        raise UsageError("--since and --until go with --replay: a budget stands as it does now")
     if is_replay:
         from costtrace.cli.backtest import show_backtest  # all of the accounting: only when asked
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +15,7 @@ from types import ModuleType
 
 from costtrace import __version__
 from costtrace.accounting import CostLedger
+from costtrace.accounting.retention import days_in
 from costtrace.accounting.spool import waiting_spools
 from costtrace.accounting.spool_folder import place_of
 from costtrace.cli.ledger_files import existing_ledger
@@ -61,12 +62,14 @@ VALUES = (  # variables whose values are paths, amounts or switches
     "COSTTRACE_DB",
     "COSTTRACE_BUDGET_USD",
     "COSTTRACE_PRICES",
+    "COSTTRACE_KEEP_DAYS",
     "COSTTRACE_SPOOL",
     "COSTTRACE_DISABLED",
     "TIKTOKEN_CACHE_DIR",
     "DATA_GYM_CACHE_DIR",
 )
 SECRETS = (
+    "COSTTRACE_SECRET",
     "OPENAI_API_KEY",
     "OPENAI_ADMIN_KEY",
     "OPENAI_BASE_URL",
@@ -217,15 +220,23 @@ def _check_tokenizers() -> Finding:
     return Finding("Prices and tokenizers", "tokenizers", text, NOTE)
 
 
+_SETTINGS: dict[str, Callable[[str, str], object]] = {
+    "COSTTRACE_BUDGET_USD": to_pico,
+    "COSTTRACE_KEEP_DAYS": days_in,
+}
+"""What reads a variable, and raises `ValueError` where it cannot."""
+
+
 def _check_environment() -> Iterator[Finding]:
     for name in VALUES:
         value = os.environ.get(name)
         yield Finding("Environment", name, "not set" if value is None else value)
-    if budget := os.environ.get("COSTTRACE_BUDGET_USD", "").strip():
-        try:
-            to_pico(budget, "COSTTRACE_BUDGET_USD")
-        except ValueError as error:
-            yield Finding("Environment", "COSTTRACE_BUDGET_USD", str(error), PROBLEM)
+    for name, read in _SETTINGS.items():
+        if value := os.environ.get(name, "").strip():
+            try:
+                read(value, name)
+            except ValueError as error:
+                yield Finding("Environment", name, str(error), PROBLEM)
     for name in SECRETS:
         yield Finding("Environment", name, "set" if os.environ.get(name) else "not set")
 

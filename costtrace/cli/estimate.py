@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,6 +11,7 @@ from typing import Any
 from costtrace.cli.arguments import add_json, positive
 from costtrace.cli.errors import UsageError
 from costtrace.cli.output import money, note, progress, show, show_json
+from costtrace.cli.price_files import add_prices, price_table
 from costtrace.cli.request_files import KINDS, FileRequest, read_requests
 from costtrace.money import Picodollars, format_usd, to_usd
 from costtrace.pricing import PriceTable, cost
@@ -73,19 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tier", metavar="NAME", help="batch, flex, priority ...; standard unless given"
     )
-    parser.add_argument(
-        "--prices",
-        metavar="FILE",
-        default=os.environ.get("COSTTRACE_PRICES", "").strip() or None,
-        help="with prices of your own on top; COSTTRACE_PRICES names the file too",
-    )
+    add_prices(parser)
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print an estimate for each model."""
     requests = read_requests(arguments.file, arguments.kind)
-    prices = PriceTable.load(arguments.prices) if arguments.prices else PriceTable.bundled()
+    prices = price_table(arguments.prices)
     estimator = Estimator(prices, arguments.max_tokens, arguments.tier)
     estimates = estimator.estimate(requests, tuple(dict.fromkeys(arguments.model)))
     if arguments.json:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TextIO
 
-from costtrace.cli.arguments import moment
+from costtrace.cli.arguments import check_span, moment
 from costtrace.cli.errors import UsageError
 from costtrace.cli.ledger_files import add_ledger, named_store
 from costtrace.cli.output import note
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write every record, the entries in the order they came in."""
+    check_span(arguments)
     with closing(named_store(arguments)) as store, _destination(arguments.output) as out:
         is_whole = arguments.since is None and arguments.until is None
         query = Query(since=arguments.since, until=arguments.until)

@@ -11,7 +11,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from costtrace.accounting import CostLedger
+from costtrace.accounting import CostLedger, default_ledger
 from costtrace.accounting.options import checked_store
 from costtrace.cli.errors import UsageError
 from costtrace.stores import SQLiteStore
@@ -70,6 +70,14 @@ def store_made_by(name: str) -> Store:
         return checked_store(None, make())
     except TypeError as error:
         raise UsageError(f"--store {name}: {error}") from error
+
+
+def environment_ledger() -> CostLedger:
+    """Return the process's ledger, as the environment has it."""
+    try:
+        return default_ledger()
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def existing_ledger(path: str) -> Path:

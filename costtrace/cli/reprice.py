@@ -8,12 +8,10 @@ from typing import Any
 
 from costtrace.accounting.repricing import Change, Repricing, reprice, write_adjustments
 from costtrace.cli.arguments import add_json, moment
-from costtrace.cli.errors import UsageError
 from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.output import money, note, show, show_json
-from costtrace.exceptions import PriceTableError
+from costtrace.cli.price_files import price_table
 from costtrace.money import format_usd
-from costtrace.pricing import PriceTable
 from costtrace.reports import Column, table
 
 _EPILOG = """\
@@ -48,10 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the differences by model and cause; enter them if asked."""
-    try:
-        prices = PriceTable.load(arguments.prices) if arguments.prices else PriceTable.bundled()
-    except (PriceTableError, OSError) as error:
-        raise UsageError(str(error)) from error
+    prices = price_table(arguments.prices)
     with named_ledger(arguments) as ledger:
         found = reprice(ledger, prices, as_of=arguments.as_of)
         written = write_adjustments(ledger, found) if arguments.write else 0

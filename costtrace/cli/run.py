@@ -62,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-m", dest="is_module", action="store_true", help="run a module by name")
     parser.add_argument("script", metavar="SCRIPT", help=argparse.SUPPRESS)
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    rest = parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    rest.required = False  # there may be none, and so it is never one that is missing
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -94,7 +95,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _ledger(path: str | None) -> CostLedger:
     """Return a ledger of our own in the same place as the script's, which it may close."""
-    theirs = default_ledger() if path is None else configure(path=path)
+    try:
+        theirs = default_ledger() if path is None else configure(path=path)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     place = getattr(theirs.store, "path", None)
     if place is None:
         return theirs
@@ -103,7 +107,10 @@ def _ledger(path: str | None) -> CostLedger:
 
 def _purse(arguments: argparse.Namespace, ledger: CostLedger) -> Budget:
     window = {"run": "block", "always": None}.get(arguments.window, arguments.window)
-    return budget(arguments.user, arguments.limit, window=window, ledger=ledger)
+    try:
+        return budget(arguments.user, arguments.limit, window=window, ledger=ledger)
+    except ValueError as error:
+        raise UsageError(f"--user {arguments.user!r}: {error}") from error
 
 
 def _name(arguments: argparse.Namespace) -> str:

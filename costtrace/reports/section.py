@@ -15,7 +15,7 @@ from costtrace.reports.summary import BudgetRow, Summary, added, has_known_cost,
 from costtrace.reports.table import Column
 
 MOST_ROWS = 20
-NO_CALLS = "No calls yet."
+NO_CALLS, NO_SUCH_CALLS = "No calls yet.", "No such calls."
 _MOST_NAMES = 5
 _WORDING = {
     "reported": "from reported usage",
@@ -77,7 +77,7 @@ def selection(summary: Summary) -> str:
 def remarks(summary: Summary) -> Iterator[str]:
     """Yield the lines below the tables: how exact the cost is, the prices' age, the notes."""
     if is_empty(summary):
-        yield NO_CALLS
+        yield NO_SUCH_CALLS if selection(summary) else NO_CALLS
     else:
         yield accuracy(summary)
         if summary.total.unpriced_calls:

@@ -74,7 +74,22 @@ def test_version(cli: Cli):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nonsense"], "invalid choice: 'nonsense'"),
+        (["nonsense"], "there is no command 'nonsense' (costtrace --help)"),
+        (["reprot", "x.db"], "there is no command 'reprot'; did you mean report?"),
+        (["report", "x.db", "--bye", "day"], "--bye day; did you mean --by? (see costtrace report"),
+        (["tokenizers", "x.db"], "arguments: x.db (see costtrace tokenizers --help)"),
+        (["--verbose"], "missing: COMMAND (see costtrace --help)"),
+        (["run"], "missing: SCRIPT (see costtrace run --help)"),
+        (["report", "x.db", "--json", "--format", "csv"], "--format: not allowed with"),
+        (["report", "x.db", "--stacks", "--json"], "--json: not allowed with"),
+        (["report", "x.db", "--stacks", "--top", "3"], "leave out --by and --top"),
+        *(
+            ([name, "x.db", "--since", "2026-11-02", "--until", "2026-11-02"], "is not before")
+            for name in ("report", "advise", "export", "budgets")
+        ),
+        (["budgets", "x.db", "--since", "7d"], "--since and --until go with --replay"),
+        (["prices", "nonsense"], "`costtrace prices` lists all models"),
+        (["reprice", "x.db", "--prices", "none.json"], "there is no price file none.json"),
         (["report"], "name one ledger: a file such as costs.db"),
         (["report", "x.db", "--frob"], "unrecognized arguments: --frob"),
         (["report", "x.db", "--format", "pdf"], "invalid choice: 'pdf'"),
