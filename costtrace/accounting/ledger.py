@@ -24,7 +24,7 @@ from costtrace.accounting.options import (
     checked_store,
 )
 from costtrace.accounting.postings import Postings
-from costtrace.accounting.recording import recorded_entry, resolved_entry
+from costtrace.accounting.recording import recorded_entry, resolved_entry, unpriced_part
 from costtrace.accounting.retention import checked_days
 from costtrace.accounting.terms import (
     BudgetTerms,
@@ -37,6 +37,7 @@ from costtrace.accounting.terms import (
     shares,
 )
 from costtrace.accounting.window import Window
+from costtrace.caller import stack_level
 from costtrace.entry import CostEntry, Total
 from costtrace.exceptions import BudgetStoreError, UnpricedModelWarning
 from costtrace.instant import to_us
@@ -102,7 +103,7 @@ class CostLedger(Keeping):
             on_store_error=on_store_error,
         )
         self._now = checked_clock(clock)
-        self._unpriced_models: set[str] = set()
+        self._unpriced: set[str] = set()
         self._prices = checked_prices(prices)
         self.sinks: list[Sink] = [LogSink()]
         """Who gets each finished entry and each alert; add your own."""
@@ -197,17 +198,18 @@ class CostLedger(Keeping):
             except Exception:
                 log.exception("a sink failed")
         if entry.cost_usd is None:
-            self._warn_unpriced(entry.model)
+            self._warn_unpriced(entry)
 
-    def _warn_unpriced(self, model: str) -> None:
-        """Warn, once for each model, that its calls have no known cost."""
-        if model not in self._unpriced_models:
-            self._unpriced_models.add(model)
+    def _warn_unpriced(self, entry: CostEntry) -> None:
+        """Warn, once for each model and tier, that its calls have no known cost."""
+        what = unpriced_part(self.prices, entry)
+        if what not in self._unpriced:
+            self._unpriced.add(what)
             warnings.warn(
-                f"no price is known for {model!r}: its calls have the cost None and are in no "
+                f"no price is known for {what}: its calls have the cost None and are in no "
                 "sum of money; give one with PriceTable.with_prices()",
                 UnpricedModelWarning,
-                stacklevel=4,
+                stacklevel=stack_level(),
             )
 
     def resolve(self, call_id: str, actual: Money) -> None:

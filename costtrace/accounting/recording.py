@@ -162,3 +162,14 @@ def _tokens(name: str, count: int) -> int:
     if count < 0:
         raise ValueError(f"{name} must not be negative, but is {count}")
     return int(count)
+
+
+def unpriced_part(prices: PriceTable, entry: CostEntry) -> str:
+    """Return, for a reader, what of an entry without a cost has no price: the model, or its tier.
+
+    A model that has a price is named with the tier and the operation that it has none for.
+    """
+    if prices.resolve(entry.model) is None:
+        return repr(entry.model)
+    of = f" for {entry.operation}" if entry.operation else ""
+    return f"{entry.model!r} in the tier {entry.service_tier!r}{of}"

@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         show_json(_document(estimates, prices))
         return 0
     show(table([_cells(one) for one in estimates], _COLUMNS))
-    for remark in _remarks(estimates):
+    for remark in _remarks(estimates, arguments.tier):
         note(remark)
     return 0
 
@@ -207,7 +207,7 @@ def _json_usd(pico: Picodollars | None) -> str | None:
     return None if pico is None else money(to_usd(pico))
 
 
-def _remarks(estimates: list[ModelEstimate]) -> list[str]:
+def _remarks(estimates: list[ModelEstimate], tier: str | None) -> list[str]:
     methods = dict.fromkeys(
         method for one in estimates if not one.is_exact for method in one.methods
     )
@@ -218,5 +218,8 @@ def _remarks(estimates: list[ModelEstimate]) -> list[str]:
         lines.append("With `costtrace tokenizers --fetch all` OpenAI's models are counted exactly.")
     for one in estimates:
         if one.worst_cost is None:
-            lines.append(f"No price is known for {one.model!r}, so its cost is not known either.")
+            of_tier = f" in the tier {tier!r}" if tier else ""
+            lines.append(
+                f"No price is known for {one.model!r}{of_tier}, so its cost is not known either."
+            )
     return lines

@@ -51,6 +51,16 @@ def test_an_unknown_model_has_no_cost_and_warns_once(any_ledger: CostLedger):
     assert "2 calls" in any_ledger.render()
 
 
+def test_a_tier_without_a_price_is_named():
+    """The model has a price: to give it another one would not help."""
+    from costtrace import UnpricedModelWarning
+
+    ledger = CostLedger()
+    with pytest.warns(UnpricedModelWarning, match="'gpt-4o-mini' in the tier 'bogus'") as warned:
+        ledger.record(*ANSWER, service_tier="bogus")
+    assert warned[0].filename == __file__
+
+
 def test_the_same_call_id_is_one_entry(any_ledger: CostLedger):
     """Recording again what was recorded changes nothing."""
     for _ in range(3):
