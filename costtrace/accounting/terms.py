@@ -142,9 +142,9 @@ def budget_terms(
         on_exceed=on_exceed,
         on_unknown_model=on_unknown_model,
         on_store_error=on_store_error,
-        wait_s=_seconds("wait", wait),
-        cover_retries=_switch("cover_retries", cover_retries),
-        ask_provider=_switch("ask_provider", ask_provider),
+        wait_s=checked_seconds("wait", wait),
+        cover_retries=checked_switch("cover_retries", cover_retries),
+        ask_provider=checked_switch("ask_provider", ask_provider),
     )
 
 
@@ -205,10 +205,20 @@ def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise error(f"{name} must be {valid}, not {value!r}")
 
 
-def _switch(name: str, value: object) -> bool:
+def checked_switch(name: str, value: object) -> bool:
+    """Return what is on or off, or say that it is neither."""
     if value not in (True, False):
         raise TypeError(f"{name} must be True or False, not {value!r}")
     return bool(value)
+
+
+def checked_seconds(name: str, value: object) -> float:
+    """Return a number of seconds, finite and not negative, or say what is wrong with it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__} {value!r}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a number of seconds from 0 on, not {value!r}")
+    return float(value)
 
 
 def _count(name: str, value: int | None) -> int | None:
@@ -219,11 +229,3 @@ def _count(name: str, value: int | None) -> int | None:
     if value < 0:
         raise ValueError(f"{name} must not be negative, but is {value}")
     return value
-
-
-def _seconds(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__} {value!r}")
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{name} must be a number of seconds from 0 on, not {value!r}")
-    return float(value)

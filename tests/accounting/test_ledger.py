@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -101,6 +102,24 @@ def test_details_of_the_usage_are_priced(any_ledger: CostLedger):
         ({"timestamp": "now"}, TypeError),
         ({"tags": {"a": 1}}, TypeError),
         ({"status": "fine"}, ValueError),
+        ({"grade": "perfect"}, ValueError),
+        ({"provider": 5}, TypeError),
+        ({"operation": ["chat"]}, TypeError),
+        ({"request_model": b"gpt"}, TypeError),
+        ({"region": 5}, TypeError),
+        ({"service_tier": 5}, TypeError),
+        ({"response_id": 5}, TypeError),
+        ({"price_id": 5}, TypeError),
+        ({"adjusts": 5}, TypeError),
+        ({"streamed": "no"}, TypeError),
+        ({"attempts": "two"}, TypeError),
+        ({"attempts": -1}, ValueError),
+        ({"duration_s": "1 s"}, TypeError),
+        ({"duration_s": float("nan")}, ValueError),
+        ({"reserved_usd": -1}, ValueError),
+        ({"call_path": ["main", 5]}, TypeError),
+        ({"call_path": "main"}, TypeError),
+        ({"call_path": 5}, TypeError),
         ({"usage": Usage(input_tokens=5)}, ValueError),
         ({"usage": {"input_tokens": 1000}}, TypeError),
     ],
@@ -113,6 +132,16 @@ def test_what_cannot_be_recorded_says_so_and_enters_nothing(
     with pytest.raises(error, match=next(iter(wrong)).rstrip("s")):
         any_ledger.record(**{**dict(zip(names, ANSWER, strict=True)), **wrong})
     assert len(any_ledger.entries) == 0
+    assert any_ledger.health().waiting == 0
+
+
+def test_a_detail_that_is_none_is_as_good_as_left_out(any_ledger: CostLedger):
+    """Whoever passes on what another system may not know need not ask for each."""
+    names = ("provider", "service_tier", "response_id", "duration_s", "attempts", "tags", "usage")
+    any_ledger.record(*ANSWER, call_id="a", **dict.fromkeys(names))
+    any_ledger.record(*ANSWER, call_id="b")
+    one, other = any_ledger.entries
+    assert replace(one, call_id="", timestamp=other.timestamp) == replace(other, call_id="")
 
 
 def test_every_grouping_sums_to_the_total(any_ledger: CostLedger):
