@@ -27,6 +27,7 @@ from costtrace.instrumentation.seams import PATCHED
 from costtrace.money import format_usd, to_pico, to_usd
 from costtrace.pricing import PriceTable
 from costtrace.pricing.table import STALE_AFTER_DAYS
+from costtrace.reports.section import counted
 from costtrace.stores.base import ALWAYS, LEDGER
 from costtrace.stores.schema import MIGRATIONS
 from costtrace.stores.sqlite import file_identity
@@ -262,10 +263,12 @@ def check_ledger(path: str) -> Iterator[Finding]:
 
 def _check_open_ledger(ledger: CostLedger, topic: str) -> Iterator[Finding]:
     sums = ledger.store.sums()
-    text = f"{sums.entries:,} entries, {sums.calls:,} calls, {format_usd(sums.cost_usd)}"
+    entries, calls = counted(sums.entries, "entry", "entries"), counted(sums.calls, "call", "calls")
+    text = f"{entries}, {calls}, {format_usd(sums.cost_usd)}"
     yield Finding(topic, "entries", text)
     if sums.unpriced_calls:
-        yield Finding(topic, "unpriced", f"{sums.unpriced_calls:,} calls are in no amount", NOTE)
+        text = f"{counted(sums.unpriced_calls, 'call is', 'calls are')} in no amount"
+        yield Finding(topic, "unpriced", text, NOTE)
     differences = ledger.verify()
     text = "; ".join(differences) or "equal the sums of the entries"
     yield Finding(topic, "balances", text, PROBLEM if differences else OK)

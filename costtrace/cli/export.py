@@ -13,6 +13,7 @@ from costtrace.cli.errors import UsageError
 from costtrace.cli.ledger_files import add_ledger, named_store
 from costtrace.cli.output import note
 from costtrace.cli.record_lines import end_line, line_of
+from costtrace.reports.section import counted
 from costtrace.stores.base import Query
 from costtrace.stores.moving import Movable, Record, movable, records_of
 
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         if is_whole:
             out.write(f"{end_line(lines)}\n")
     if arguments.output:
-        note(f"{entries:,} entries written to {arguments.output}")
+        note(f"{counted(entries, 'entry', 'entries')} written to {arguments.output}")
     return 0
 
 

@@ -13,6 +13,7 @@ from costtrace.cli.output import money, note, show, show_json
 from costtrace.cli.price_files import price_table
 from costtrace.money import format_usd
 from costtrace.reports import Column, table
+from costtrace.reports.section import counted
 
 _EPILOG = """\
 examples:
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show(_text(found))
         if arguments.write:
-            note(f"{written:,} lines were added; no entry was changed.")
+            note(f"{counted(written, 'line was', 'lines were')} added; no entry was changed.")
         elif found.difference_usd:
             note("Nothing was written: --write enters the differences.")
     return 0
@@ -74,7 +75,7 @@ def _sum(changes: list[Change]) -> Decimal:
 
 
 def _text(found: Repricing) -> str:
-    lines = [f"{found.calls:,} calls, {found.unchanged:,} of them cost the same."]
+    lines = [f"{counted(found.calls, 'call', 'calls')}, {found.unchanged:,} of them cost the same."]
     if found.changes:
         rows = [
             (
@@ -90,8 +91,8 @@ def _text(found: Repricing) -> str:
         lines += ["", table(rows, _COLUMNS), "", f"Difference: {format_usd(found.difference_usd)}"]
     if found.not_recomputed:
         lines.append(
-            f"{found.not_recomputed:,} calls were left as they are: their cost was assumed, "
-            "entered by hand, or made up of several models."
+            f"{counted(found.not_recomputed, 'call was', 'calls were')} not priced again: the cost "
+            "was assumed, entered by hand, or made up of several models."
         )
     return "\n".join(lines)
 

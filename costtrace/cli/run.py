@@ -29,6 +29,7 @@ from costtrace.exceptions import BudgetExceededError
 from costtrace.instrumentation import instrument, is_disabled, uninstrument
 from costtrace.money import format_usd
 from costtrace.reports import render_text
+from costtrace.reports.section import counted
 from costtrace.stores.base import EVERYTHING
 
 _WINDOWS = ("run", "hour", "day", "week", "month", "always")
@@ -88,8 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         note(render_text(summary, is_colored=is_colored(sys.stderr)))
     calls, cost = ledger.store.sums().calls - calls_before, ledger.total_cost - cost_before
     of_limit = "" if arguments.limit is None else f" (limit {format_usd(arguments.limit)})"
-    counted = f"{calls:,} {'call' if calls == 1 else 'calls'}"
-    note(f"costtrace: {counted}, {format_usd(cost)}{of_limit}")
+    note(f"costtrace: {counted(calls, 'call', 'calls')}, {format_usd(cost)}{of_limit}")
     return status
 
 

@@ -108,7 +108,12 @@ def unpriced(summary: Summary) -> str:
     models = [names_of(one)[0] for one in summary.by_model if one.unpriced_calls]
     more = [f"and {len(models) - _MOST_NAMES} more"] if len(models) > _MOST_NAMES else []
     names = ", ".join(models[:_MOST_NAMES] + more)
-    return f"{calls:,} {'call' if calls == 1 else 'calls'} unpriced, in no amount: {names}."
+    return f"{counted(calls, 'call', 'calls')} unpriced, in no amount: {names}."
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """Return a number with its noun, and with what else follows it: `1 call`, `1,200 calls`."""
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def share(part: Fraction | Decimal, whole: Fraction | Decimal | int) -> str:

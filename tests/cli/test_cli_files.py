@@ -116,7 +116,7 @@ def test_what_contradicts_the_ledger_stays_out(cli: Cli, costs: Path):
     done = cli("import", costs, "changed.jsonl")
 
     assert done.status == 1
-    assert "0 entries came in, 1 were there already" in done.err
+    assert "0 entries came in, 1 was there already" in done.err
     assert done.err.count("another cost") == 2
     assert cli("report", costs, "--json").json["total"]["cost_usd"] == "0.00192"
 

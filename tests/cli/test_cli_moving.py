@@ -182,7 +182,7 @@ def test_user_is_forgotten(cli: Cli, busy: Path):
     done = cli("forget", busy, "alice", "--as", "someone")
 
     assert done.status == 0
-    assert "2 entries are now those of someone" in done.err
+    assert "2 entries now belong to someone" in done.err
     assert facts(cli, "report", busy)["total"] == before
     for file in busy.parent.glob("busy.db*"):
         assert b"alice" not in file.read_bytes(), file

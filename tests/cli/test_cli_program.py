@@ -150,6 +150,21 @@ def test_no_command_but_those_that_call_loads_an_sdk(shell: Cli, costs: Path):
     assert done.returncode == 0
 
 
+def test_one_is_not_several(cli: Cli, tmp_path: Path):
+    """A single entry, call or line is spoken of as one."""
+    with costtrace.CostLedger(path=tmp_path / "one.db") as ledger:
+        ledger.record("gpt-4o-mini", "answer", "alice", 10, 10)
+
+    assert "one.db: 1 entry, and every" in cli("verify", "one.db").out
+    assert "1 entry, 1 call, $" in cli("doctor", "one.db").out
+    assert "1 entry copied" in cli("backup", "one.db", "copy.db").err
+    assert "1 entry written" in cli("export", "one.db", "-o", "one.jsonl").err
+    assert "1 entry came in, 0 were there" in cli("import", "new.db", "one.jsonl").err
+    assert "1 call, 1 of them" in cli("reprice", "one.db").out
+    assert "1 entry now belongs to x" in cli("forget", "one.db", "alice", "--as", "x").err
+    assert "1 entry is gone" in cli("prune", "one.db", "--before", "2999-01-01").err
+
+
 def test_a_reader_that_left_ends_it_quietly(tmp_path: Path):
     """The status is the shell's for a closed pipe; there is no traceback."""
     process = subprocess.Popen(
