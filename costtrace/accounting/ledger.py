@@ -196,7 +196,7 @@ class CostLedger(Keeping):
             try:
                 sink.entry(entry)
             except Exception:
-                log.exception("a sink failed")
+                log.exception("a sink failed to take an entry")
         if entry.cost_usd is None:
             self._warn_unpriced(entry)
 

@@ -62,6 +62,23 @@ def test_a_tier_without_a_price_is_named():
     assert warned[0].filename == __file__
 
 
+def test_a_sink_that_takes_no_alerts_harms_nothing(caplog: pytest.LogCaptureFixture):
+    """It is logged; the entry goes to it, and the alert to all others."""
+
+    class Entries(list[Any]):
+        """Takes entries alone, which is not all that a sink must do."""
+
+        entry = list.append
+
+    heard: list[Alert] = []
+    ledger, entries = CostLedger(COST, on_alert=heard.append), Entries()
+    ledger.sinks.append(entries)  # type: ignore[arg-type]
+    assert ledger.record(*ANSWER) == COST
+    assert [entry.cost_usd for entry in entries] == [COST]
+    assert [alert.threshold for alert in heard] == [0.9]
+    assert "a sink failed to take an alert" in caplog.messages
+
+
 def test_the_same_call_id_is_one_entry(any_ledger: CostLedger):
     """Recording again what was recorded changes nothing."""
     for _ in range(3):
