@@ -11,8 +11,7 @@ from costtrace.cli.errors import UsageError
 from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.limits import limit
 from costtrace.cli.output import money, show, show_json
-from costtrace.money import format_usd
-from costtrace.reports import BudgetRow, Column, section, table
+from costtrace.reports import BudgetRow, section, table
 
 _EPILOG = """\
 examples:
@@ -22,12 +21,6 @@ examples:
 A limit is USER=AMOUNT or USER=AMOUNT/WINDOW; the window is hour, day, week, month (UTC), or a
 rolling one such as 24h or 7d. `*` is each user that has no limit of their own.
 """
-_COLUMNS = (
-    Column("Budget", can_shrink=True),
-    Column("Window"),
-    *(Column(name, is_number=True) for name in ("Limit", "Spent", "Reserved", "Remaining", "Used")),
-    Column("Resets at"),
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="send a ledger's calls again, on paper, under the limits given with --limit",
     )
     parser.add_argument(
-        "--limit", type=limit, action="append", default=[], metavar="USER=AMOUNT[/WINDOW]"
+        "--limit",
+        type=limit,
+        action="append",
+        default=[],
+        metavar="USER=AMOUNT[/WINDOW]",
+        help="with --replay: a limit to try, one for each user",
     )
     parser.add_argument("--since", type=moment, metavar="TIME", help="with --replay: from then on")
     parser.add_argument("--until", type=moment, metavar="TIME", help="with --replay: up to then")
@@ -78,24 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
         facts = {"schema": "costtrace.budgets", "schema_version": 1, "source": source}
         show_json({**facts, "currency": "USD", "budgets": [_facts(row) for row in rows]})
     elif rows:
-        show(table([_cells(row) for row in rows], _COLUMNS))
+        budgets = section.budget_section(rows)
+        show(table(budgets.rows, budgets.columns))
     else:
         show(f"No budget was ever used in {source}.")
     return 0
-
-
-def _cells(row: BudgetRow) -> tuple[str, ...]:
-    limit_usd, left = row.limit_usd, row.remaining_usd
-    return (
-        "(ledger)" if row.user_id is None else row.user_id,
-        row.window or "always",
-        "no limit" if limit_usd is None else format_usd(limit_usd),
-        format_usd(row.spent_usd),
-        format_usd(row.reserved_usd),
-        "-" if left is None else format_usd(left),
-        section.share(row.spent_usd, limit_usd) if limit_usd else "-",
-        "-" if row.resets_at is None else section.moment(row.resets_at),
-    )
 
 
 def _facts(row: BudgetRow) -> dict[str, Any]:

@@ -217,7 +217,8 @@ def _check_tokenizers() -> Finding:
     here = [one.name for one in found if one.cached]
     if len(here) == len(found):
         return Finding("Prices and tokenizers", "tokenizers", "all are here")
-    text = f"{', '.join(here) or 'none'} here; counts of other models are estimates"
+    missing = f"{', '.join(here)} here; counts of other models" if here else "none here; counts"
+    text = f"{missing} are estimates; costtrace tokenizers --fetch all downloads them"
     return Finding("Prices and tokenizers", "tokenizers", text, NOTE)
 
 

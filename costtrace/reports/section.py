@@ -38,7 +38,7 @@ class Section:
 
 def sections(summary: Summary) -> list[Section]:
     """Return the tables of a report; groups beyond the dearest 20 are summed up in one row."""
-    found = [_budgets(summary.budgets)] if summary.budgets else []
+    found = [budget_section(summary.budgets)] if summary.budgets else []
     if is_empty(summary):
         return found
     total = summary.total
@@ -52,6 +52,22 @@ def sections(summary: Summary) -> list[Section]:
     if summary.by_path:
         groups.append(_stack(summary))
     return groups + found
+
+
+def budget_section(budgets: Sequence[BudgetRow]) -> Section:
+    """Return the table of where budgets stand."""
+    names = ("Limit", "Spent", "Reserved", "Remaining", "Used")
+    return Section(
+        title="Budgets",
+        columns=(
+            Column("Budget", can_shrink=True),
+            Column("Window"),
+            *(Column(name, is_number=True) for name in names),
+            Column("Resets at"),
+        ),
+        rows=tuple(_budget_row(one) for one in budgets),
+        shares=tuple(_fraction(one.spent_usd, one.limit_usd or Decimal(0)) for one in budgets),
+    )
 
 
 def is_empty(summary: Summary) -> bool:
@@ -193,21 +209,6 @@ def _stack(summary: Summary) -> Section:
         shares=tuple(
             _fraction(one.inclusive_usd or Decimal(0), summary.total.cost_usd) for one in costs
         ),
-    )
-
-
-def _budgets(budgets: Sequence[BudgetRow]) -> Section:
-    names = ("Limit", "Spent", "Reserved", "Remaining", "Used")
-    return Section(
-        title="Budgets",
-        columns=(
-            Column("Budget", can_shrink=True),
-            Column("Window"),
-            *(Column(name, is_number=True) for name in names),
-            Column("Resets at"),
-        ),
-        rows=tuple(_budget_row(one) for one in budgets),
-        shares=tuple(_fraction(one.spent_usd, one.limit_usd or Decimal(0)) for one in budgets),
     )
 
 
