@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from costtrace.accounting.terms import (
+    checked_count,
     checked_id,
     checked_seconds,
     checked_switch,
@@ -171,8 +172,8 @@ def _usd(name: str, amount: Money) -> Decimal:
 
 def _usage(prompt_tokens: int, completion_tokens: int, usage: Usage | None) -> Usage:
     plain = Usage(
-        input_tokens=_count("prompt_tokens", prompt_tokens),
-        output_tokens=_count("completion_tokens", completion_tokens),
+        input_tokens=checked_count("prompt_tokens", prompt_tokens),
+        output_tokens=checked_count("completion_tokens", completion_tokens),
     )
     if usage is None:
         return plain
@@ -186,17 +187,9 @@ def _usage(prompt_tokens: int, completion_tokens: int, usage: Usage | None) -> U
     return usage
 
 
-def _count(name: str, count: int) -> int:
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise TypeError(f"{name} must be an int, not {type(count).__name__} {count!r}")
-    if count < 0:
-        raise ValueError(f"{name} must not be negative, but is {count}")
-    return int(count)
-
-
 _CHECKS: dict[str, Callable[[str, Any], object]] = {
     "adjusts": checked_id,
-    "attempts": _count,
+    "attempts": checked_count,
     "call_id": checked_id,
     "call_path": _path,
     "duration_s": checked_seconds,

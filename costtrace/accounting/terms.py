@@ -118,8 +118,8 @@ def budget_terms(
     """Check what a user wrote for a budget; raise `TypeError` or `ValueError` for what is wrong."""
     limit_pico = None if limit is None else to_pico(limit, "limit")
     per_call_pico = None if per_call is None else to_pico(per_call, "per_call")
-    most_tokens = _count("max_tokens", max_tokens)
-    most_calls = _count("max_calls", max_calls)
+    most_tokens = _count_or_none("max_tokens", max_tokens)
+    most_calls = _count_or_none("max_calls", max_calls)
     one_of("on_exceed", on_exceed, ("raise", "fit", "warn"))
     limited = any(
         bound is not None for bound in (limit_pico, per_call_pico, most_tokens, most_calls)
@@ -221,11 +221,14 @@ def checked_seconds(name: str, value: object) -> float:
     return float(value)
 
 
-def _count(name: str, value: int | None) -> int | None:
-    if value is None:
-        return None
+def checked_count(name: str, value: object) -> int:
+    """Return an int that is not negative, or say what is wrong with it."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__} {value!r}")
     if value < 0:
         raise ValueError(f"{name} must not be negative, but is {value}")
-    return value
+    return int(value)
+
+
+def _count_or_none(name: str, value: object) -> int | None:
+    return None if value is None else checked_count(name, value)
