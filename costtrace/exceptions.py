@@ -33,7 +33,9 @@ class BudgetExceededError(CosttraceError):
     """The call was not sent: its worst case does not fit into what is left of a budget.
 
     Amounts are US dollars. `user_id` is None for the ledger's own budget; `resets_at` (aware UTC)
-    is None where the budget never resets. No subclass of an SDK error, so nothing retries it.
+    is None where the budget never resets. `reason` says which limit it was, where it was not that
+    of the window's money: of tokens, of calls, or of what one call may cost. No subclass of an SDK
+    error, so nothing retries it.
     """
 
     def __init__(
@@ -84,9 +86,9 @@ class BudgetExceededError(CosttraceError):
         named = (part for part in (self.model, self.function_name) if part not in ("", "unknown"))
         where = " in ".join(named)
         parts = [f"budget of {who} exceeded" + (f" by {where}" if where else "")]
-        if self.reason:
+        if self.reason:  # it was not the money that ran out
             parts.append(self.reason)
-        if self.limit_usd is not None:
+        elif self.limit_usd is not None:
             asked, left = format_apart(self.requested_usd, self.remaining_usd or Decimal(0))
             parts.append(
                 f"the call may cost {asked}, {left} of {format_usd(self.limit_usd)} is left "

@@ -49,6 +49,17 @@ def test_a_refusal_of_a_call_made_by_hand_names_no_unknown_model(ledger):
     assert str(refused.value).startswith("budget of user 'alice' exceeded; the call may cost $2.00")
 
 
+def test_a_refusal_of_one_dear_call_speaks_of_that_limit_alone(ledger):
+    """What is left of a window has nothing to do with it."""
+    with pytest.raises(BudgetExceededError) as refused:
+        budget("alice", 5, per_call="0.01", ledger=ledger).authorize("0.02")
+
+    assert str(refused.value) == (
+        "budget of user 'alice' exceeded; "
+        "the call may cost $0.0200, and each $0.0100 at most (per_call)"
+    )
+
+
 @pytest.mark.parametrize(
     "error", [REFUSED, UnknownPriceError("x", "alice"), UnknownPriceError("x", is_limited=False)]
 )

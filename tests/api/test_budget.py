@@ -214,7 +214,7 @@ def test_tokens_and_calls_are_limited_too(embed: Any, provider: LoopbackProvider
     with budget("alice", max_calls=2, ledger=ledger):
         embed()
         embed()
-        with pytest.raises(BudgetExceededError, match="2 calls made"):
+        with pytest.raises(BudgetExceededError, match=r"; calls: 2 made and 0 in flight, of 2$"):
             embed()
     with budget("bob", max_tokens=250, ledger=ledger):
         embed()
