@@ -68,3 +68,12 @@ def _price_table(name: str, path: str) -> PriceTable:
         return PriceTable.load(path)
     except OSError as error:
         raise ValueError(f"{name} names {path}, which cannot be read: {error.strerror}") from error
+
+
+def _renew_lock() -> None:
+    """Go on in a forked child, where nobody gives back what another thread of the parent held."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
