@@ -22,7 +22,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from costtrace.money import format_usd
+from costtrace.money import format_apart, format_usd
 
 
 class CosttraceError(Exception):
@@ -33,7 +33,9 @@ class BudgetExceededError(CosttraceError):
     """The call was not sent: its worst case does not fit into what is left of a budget.
 
     Amounts are US dollars. `user_id` is None for the ledger's own budget; `resets_at` (aware UTC)
-    is None where the budget never resets. No subclass of an SDK error, so nothing retries it.
+    is None where the budget never resets. `reason` says which limit it was, where it was not that
+    of the window's money: of tokens, of calls, or of what one call may cost. No subclass of an SDK
+    error, so nothing retries it.
     """
 
     def __init__(
@@ -84,14 +86,13 @@ class BudgetExceededError(CosttraceError):
         named = (part for part in (self.model, self.function_name) if part not in ("", "unknown"))
         where = " in ".join(named)
         parts = [f"budget of {who} exceeded" + (f" by {where}" if where else "")]
-        if self.reason:
+        if self.reason:  # it was not the money that ran out
             parts.append(self.reason)
-        if self.limit_usd is not None:
+        elif self.limit_usd is not None:
+            asked, left = format_apart(self.requested_usd, self.remaining_usd or Decimal(0))
             parts.append(
-                f"the call may cost {format_usd(self.requested_usd)}, "
-                f"{format_usd(self.remaining_usd or Decimal(0))} of {format_usd(self.limit_usd)} "
-                f"is left ({format_usd(self.spent_usd)} spent, "
-                f"{format_usd(self.reserved_usd)} reserved)"
+                f"the call may cost {asked}, {left} of {format_usd(self.limit_usd)} is left "
+                f"({format_usd(self.spent_usd)} spent, {format_usd(self.reserved_usd)} reserved)"
             )
         if self.resets_at is not None:
             parts.append(f"resets at {self.resets_at:%Y-%m-%d %H:%M} UTC")

@@ -16,6 +16,7 @@ Money: TypeAlias = int | float | str | Decimal
 PICO_PER_USD = 10**12
 _EXACT = Context(prec=60)
 _PICO = Decimal("1e-12")
+_PLACES, _MOST_PLACES = 4, 12  # decimals for a reader; the last one is the picodollar
 _CEILING = Decimal(10) ** 20  # dollars: far above every store's own ceiling, far below trouble
 
 
@@ -58,7 +59,7 @@ def exact_text(amount: Decimal) -> str:
     return f"{amount.normalize(_EXACT):f}"
 
 
-def format_usd(amount: Decimal, places: int = 4) -> str:
+def format_usd(amount: Decimal, places: int = _PLACES) -> str:
     """Return `amount` for a reader: `$4.5210`; a positive amount is never shown as zero.
 
     >>> format_usd(Decimal("4.521")), format_usd(Decimal("0.0000012"))
@@ -68,6 +69,19 @@ def format_usd(amount: Decimal, places: int = 4) -> str:
     if amount and not Decimal(shown.replace(",", "")):
         shown = exact_text(amount)
     return f"-${shown[1:]}" if shown.startswith("-") else f"${shown}"
+
+
+def format_apart(one: Decimal, other: Decimal) -> tuple[str, str]:
+    """Return two amounts for a reader, with as many decimals as tell them apart, if they differ.
+
+    >>> format_apart(Decimal("0.00018225"), Decimal("0.0001754"))
+    ('$0.000182', '$0.000175')
+    """
+    for places in range(_PLACES, _MOST_PLACES + 1):
+        texts = format_usd(one, places), format_usd(other, places)
+        if texts[0] != texts[1]:
+            break
+    return texts
 
 
 def _decimal(amount: Money, name: str) -> Decimal:

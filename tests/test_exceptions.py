@@ -32,12 +32,32 @@ def test_a_refusal_names_the_limit_and_what_is_left():
     )
 
 
+def test_a_refusal_by_a_hair_shows_the_hair():
+    """Rounded to one amount, what is asked for and what is left would look like a fit."""
+    tight = BudgetExceededError(
+        "bo", Decimal("0.0002"), Decimal("0.0000246"), Decimal(0), Decimal("0.00018225")
+    )
+
+    assert "may cost $0.000182, $0.000175 of $0.0002 is left" in str(tight)
+
+
 def test_a_refusal_of_a_call_made_by_hand_names_no_unknown_model(ledger):
     """What nobody knows is left out of the text."""
     with budget("alice", 1, ledger=ledger) as b, pytest.raises(BudgetExceededError) as refused:
         b.authorize(2)
 
     assert str(refused.value).startswith("budget of user 'alice' exceeded; the call may cost $2.00")
+
+
+def test_a_refusal_of_one_dear_call_speaks_of_that_limit_alone(ledger):
+    """What is left of a window has nothing to do with it."""
+    with pytest.raises(BudgetExceededError) as refused:
+        budget("alice", 5, per_call="0.01", ledger=ledger).authorize("0.02")
+
+    assert str(refused.value) == (
+        "budget of user 'alice' exceeded; "
+        "the call may cost $0.0200, and each $0.0100 at most (per_call)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from math import ceil
 
@@ -137,12 +138,12 @@ class AlertBook:
 
     def _tell(self, crossing: Crossing) -> None:
         alert = alert_of(crossing)
-        sinks = [sink.alert for sink in self.sinks]
-        for hear in [*sinks, *self.callbacks, *self._own_callbacks(crossing.watch)]:
-            try:
+        for sink in list(self.sinks):
+            with _fault_logged("a sink failed to take an alert"):
+                sink.alert(alert)
+        for hear in [*self.callbacks, *self._own_callbacks(crossing.watch)]:
+            with _fault_logged("an on_alert callback failed"):
                 hear(alert)
-            except Exception:
-                log.exception("an on_alert callback failed")
 
     def _own_callbacks(self, watch: Watch) -> list[OnAlert]:
         """Return whom a budget itself wants to be told."""
@@ -154,6 +155,15 @@ class AlertBook:
             and (terms.window.name, terms.limit_pico) == (window, limit_pico)
             and share in terms.alert_at
         ]
+
+
+@contextmanager
+def _fault_logged(what: str) -> Iterator[None]:
+    """Log what somebody else's code raises: the call, and whoever else is to hear, go on."""
+    try:
+        yield
+    except Exception:
+        log.exception(what)
 
 
 def alert_of(crossing: Crossing) -> Alert:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from costtrace.entry import CostEntry
+from costtrace.exceptions import BudgetStoreError
 from costtrace.instant import to_us
 from costtrace.stores.base import Query, Store
 
@@ -26,10 +29,19 @@ class Entries:
         return self._store.sums().entries
 
     def __getitem__(self, index: int | slice) -> CostEntry | list[CostEntry]:
-        return list(self)[index]
+        if isinstance(index, slice):
+            return list(self)[index]
+        place = operator.index(index)
+        found, skipped = (reversed(self), -1 - place) if place < 0 else (iter(self), place)
+        for entry in islice(found, skipped, None):  # no more are read than lie before it
+            return entry
+        raise IndexError(f"there is no entry {place}: there are {len(self)}")
 
     def __repr__(self) -> str:
-        return f"<{len(self)} entries>"
+        try:
+            return f"<{len(self)} entries>"
+        except BudgetStoreError as error:
+            return f"<entries: {error}>"
 
 
 def query_of(filters: dict[str, Any]) -> Query:

@@ -7,6 +7,9 @@ import threading
 from typing import Any
 
 from costtrace.accounting.ledger import CostLedger
+from costtrace.accounting.retention import days_in
+from costtrace.money import to_pico
+from costtrace.pricing import PriceTable
 
 _lock = threading.RLock()
 _ledger: CostLedger | None = None
@@ -17,7 +20,7 @@ def default_ledger() -> CostLedger:
 
     `COSTTRACE_DB` names its SQLite file, `COSTTRACE_BUDGET_USD` its budget, `COSTTRACE_PRICES` a
     file with prices of your own and `COSTTRACE_KEEP_DAYS` how long entries are kept. Raises
-    `ValueError` for one that is wrong.
+    `ValueError`, which names the variable, for one that is wrong.
     """
     global _ledger
     if _ledger is None:
@@ -47,11 +50,12 @@ def _from_environment(options: dict[str, Any]) -> dict[str, Any]:
     if "path" not in found and "store" not in found and (path := _variable("COSTTRACE_DB")):
         found["path"] = path
     if "budget_usd" not in found and (budget := _variable("COSTTRACE_BUDGET_USD")):
+        to_pico(budget, "COSTTRACE_BUDGET_USD")
         found["budget_usd"] = budget
     if "prices" not in found and (prices := _variable("COSTTRACE_PRICES")):
-        found["prices"] = prices
+        found["prices"] = _price_table("COSTTRACE_PRICES", prices)
     if "keep_days" not in found and (days := _variable("COSTTRACE_KEEP_DAYS")):
-        found["keep_days"] = _whole_number("COSTTRACE_KEEP_DAYS", days)
+        found["keep_days"] = days_in(days, "COSTTRACE_KEEP_DAYS")
     return found
 
 
@@ -59,7 +63,17 @@ def _variable(name: str) -> str | None:
     return os.environ.get(name, "").strip() or None
 
 
-def _whole_number(name: str, text: str) -> int:
-    if not text.isdecimal():
-        raise ValueError(f"{name} must be a whole number of days, not {text!r}")
-    return int(text)
+def _price_table(name: str, path: str) -> PriceTable:
+    try:
+        return PriceTable.load(path)
+    except OSError as error:
+        raise ValueError(f"{name} names {path}, which cannot be read: {error.strerror}") from error
+
+
+def _renew_lock() -> None:
+    """Go on in a forked child, where nobody gives back what another thread of the parent held."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, get_args
 
-from costtrace.entry import CostEntry
+from costtrace.accounting.terms import checked_count, checked_seconds, checked_switch, one_of
+from costtrace.entry import CostEntry, Grade, Status
 from costtrace.money import exact_text
 from costtrace.usage import Usage
 
@@ -24,7 +25,9 @@ _DEFAULTS = {
 }
 _NEEDED = tuple(name for name, default in _DEFAULTS.items() if default is MISSING)
 _USAGE = tuple(field.name for field in fields(Usage))
-_TEXTS = ("model", "function_name", "user_id", "call_id")
+_NAMES = ("model", "function_name", "user_id", "call_id")
+_TEXTS = ("provider", "operation", "request_model", "service_tier", "region")
+_TEXTS_OR_NONE = ("response_id", "price_id", "adjusts")
 
 
 def entry_facts(entry: CostEntry) -> dict[str, Any]:
@@ -43,7 +46,7 @@ def entry_from_facts(facts: dict[str, Any]) -> CostEntry:
     if unknown or missing:
         problem = f"unknown field {unknown[0]!r}" if unknown else f"no field {missing[0]!r}"
         raise ValueError(f"{problem}: it may come from another version of costtrace")
-    return CostEntry(**{name: _read(name, value) for name, value in facts.items()})
+    return CostEntry(**{name: _READERS[name](name, value) for name, value in facts.items()})
 
 
 def _written(name: str, value: Any) -> Any:
@@ -58,12 +61,29 @@ def _written(name: str, value: Any) -> Any:
     return list(value) if name == "call_path" else value
 
 
-def _read(name: str, value: Any) -> Any:
-    if name in _READERS:
-        return _READERS[name](name, value)
-    if name in _TEXTS and (not isinstance(value, str) or not value):
+def _name(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
         raise ValueError(f"{name} must be a text, not {value!r}")
     return value
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text, not {value!r}")
+    return value
+
+
+def _text_or_none(name: str, value: Any) -> str | None:
+    return None if value is None else _text(name, value)
+
+
+def _one_of(name: str, value: Any) -> Any:
+    one_of(name, value, _CHOICES[name])
+    return value
+
+
+def _duration(name: str, value: Any) -> float | None:
+    return None if value is None else checked_seconds(name, value)
 
 
 def _amount(name: str, value: Any) -> Decimal | None:
@@ -104,8 +124,16 @@ def _path(name: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+_CHOICES = {"status": get_args(Status), "grade": get_args(Grade)}
 _READERS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(_NAMES, _name),
+    **dict.fromkeys(_TEXTS, _text),
+    **dict.fromkeys(_TEXTS_OR_NONE, _text_or_none),
     **dict.fromkeys(_MONEY, _amount),
+    **dict.fromkeys(_CHOICES, _one_of),
+    "streamed": checked_switch,
+    "attempts": checked_count,
+    "duration_s": _duration,
     "timestamp": _instant,
     "usage": _usage,
     "tags": _tags,

@@ -63,6 +63,11 @@ class Keeping:
         out. Calls that are under way are copied as holds: move a ledger while nobody uses it.
         """
         self.postings.drain()
+        if isinstance(target, (str, os.PathLike)):
+            raise TypeError(
+                f"target must be a ledger or a store, not {target!r}: "
+                f"copy_to(CostLedger(path={os.fspath(target)!r})) copies into a file"
+            )
         return copy(self.store, target.store if isinstance(target, Keeping) else target)
 
     def forget(self, user_id: str, pseudonym: str | None = None) -> Forgotten:

@@ -24,7 +24,7 @@ from costtrace.accounting.options import (
     checked_store,
 )
 from costtrace.accounting.postings import Postings
-from costtrace.accounting.recording import recorded_entry, resolved_entry
+from costtrace.accounting.recording import recorded_entry, resolved_entry, unpriced_part
 from costtrace.accounting.retention import checked_days
 from costtrace.accounting.terms import (
     BudgetTerms,
@@ -37,8 +37,9 @@ from costtrace.accounting.terms import (
     shares,
 )
 from costtrace.accounting.window import Window
+from costtrace.caller import stack_level
 from costtrace.entry import CostEntry, Total
-from costtrace.exceptions import UnpricedModelWarning
+from costtrace.exceptions import BudgetStoreError, UnpricedModelWarning
 from costtrace.instant import to_us
 from costtrace.money import Money, to_pico, to_usd
 from costtrace.pricing import PriceTable
@@ -102,7 +103,7 @@ class CostLedger(Keeping):
             on_store_error=on_store_error,
         )
         self._now = checked_clock(clock)
-        self._unpriced_models: set[str] = set()
+        self._unpriced: set[str] = set()
         self._prices = checked_prices(prices)
         self.sinks: list[Sink] = [LogSink()]
         """Who gets each finished entry and each alert; add your own."""
@@ -195,19 +196,20 @@ class CostLedger(Keeping):
             try:
                 sink.entry(entry)
             except Exception:
-                log.exception("a sink failed")
+                log.exception("a sink failed to take an entry")
         if entry.cost_usd is None:
-            self._warn_unpriced(entry.model)
+            self._warn_unpriced(entry)
 
-    def _warn_unpriced(self, model: str) -> None:
-        """Warn, once for each model, that its calls have no known cost."""
-        if model not in self._unpriced_models:
-            self._unpriced_models.add(model)
+    def _warn_unpriced(self, entry: CostEntry) -> None:
+        """Warn, once for each model and tier, that its calls have no known cost."""
+        what = unpriced_part(self.prices, entry)
+        if what not in self._unpriced:
+            self._unpriced.add(what)
             warnings.warn(
-                f"no price is known for {model!r}: its calls have the cost None and are in no "
+                f"no price is known for {what}: its calls have the cost None and are in no "
                 "sum of money; give one with PriceTable.with_prices()",
                 UnpricedModelWarning,
-                stacklevel=4,
+                stacklevel=stack_level(),
             )
 
     def resolve(self, call_id: str, actual: Money) -> None:
@@ -318,14 +320,25 @@ class CostLedger(Keeping):
         format: str = "text",  # noqa: A002
         **filters: Any,
     ) -> None:
-        """Print the report to `file`, standard output by default."""
-        print(self.render(format, **filters), file=sys.stdout if file is None else file)
+        """Write the report to `file`, standard output by default: what `render` returns.
+
+        `file` is open for text, a file with `newline=""` for csv; it stays open.
+        """
+        if file is not None and not callable(getattr(file, "write", None)):
+            raise TypeError(
+                f"file must be open for writing text, not {type(file).__name__} {file!r}"
+            )
+        (sys.stdout if file is None else file).write(self.render(format, **filters))
 
     def _repr_html_(self) -> str:
         return self.render("html")
 
     def __repr__(self) -> str:
-        return f"<CostLedger of {len(self.entries)} entries, {self.total_cost} USD>"
+        try:
+            sums = self._sums()
+        except BudgetStoreError as error:  # a debugger must be able to show a ledger that is closed
+            return f"<CostLedger: {error}>"
+        return f"<CostLedger of {sums.entries} entries, {sums.cost_usd} USD>"
 
     def tightness(self, **filters: Any) -> list[Tightness]:
         """Return, for each model, what was reserved for its calls and what they did cost.

@@ -41,6 +41,11 @@ def checked_store(path: str | os.PathLike[str] | None, store: Store | None) -> S
         raise ValueError("give path= or store=, not both: path= is short for SQLiteStore(path)")
     if store is None:
         return stores.MemoryStore() if path is None else stores.SQLiteStore(path)
+    if isinstance(store, type):
+        raise TypeError(
+            f"store must be a store, not the class {store.__name__}: "
+            f"call it, as in store={store.__name__}(...)"
+        )
     missing = [name for name in _STORE_METHODS if not callable(getattr(store, name, None))]
     if missing:
         raise TypeError(

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from costtrace.accounting.terms import checked_id, checked_tags, one_of
-from costtrace.entry import CostEntry, Grade
+from costtrace.accounting.terms import (
+    checked_count,
+    checked_id,
+    checked_seconds,
+    checked_switch,
+    checked_tags,
+    one_of,
+)
+from costtrace.entry import CostEntry
 from costtrace.instant import to_us
-from costtrace.money import to_pico, to_usd
+from costtrace.money import Money, to_pico, to_usd
 from costtrace.pricing import Price, PriceTable, cost
 from costtrace.usage import Usage
 
@@ -115,34 +122,58 @@ def resolved_entry(entry: CostEntry, amount: Decimal) -> CostEntry:
 
 
 def _checked(details: dict[str, Any]) -> dict[str, Any]:
+    """Return what was given, each detail checked: a store that cannot keep one would wait for it.
+
+    None is as good as nothing.
+    """
     unknown = details.keys() - _DETAIL_NAMES
     if unknown:
         raise TypeError(
             f"record() has no detail {', '.join(sorted(unknown))}: there are {', '.join(_DETAILS)}"
         )
-    details = dict(details)
-    if "tags" in details:
-        details["tags"] = checked_tags(details["tags"])
-    if "status" in details:
-        one_of("status", details["status"], ("ok", "error", "partial", "raised"))
-    if "grade" in details:
-        grades: tuple[Grade, ...] = ("reported", "estimated", "assumed", "unpriced")
-        one_of("grade", details["grade"], grades)
-    if details.get("call_id") is not None:
-        checked_id("call_id", details["call_id"])
-    if details.get("service_tier") in ("default", "auto", None):
-        details.pop("service_tier", None)
-    if "call_path" in details:
-        details["call_path"] = tuple(checked_id("call_path", name) for name in details["call_path"])
-    if details.get("reserved_usd") is not None:
-        details["reserved_usd"] = to_usd(to_pico(details["reserved_usd"], "reserved_usd"))
-    return details
+    known = {name: value for name, value in details.items() if value is not None}
+    checked = {name: _CHECKS.get(name, _as_it_is)(name, value) for name, value in known.items()}
+    if checked.get("service_tier") in ("default", "auto"):
+        del checked["service_tier"]
+    return checked
+
+
+def _as_it_is(_: str, value: object) -> object:
+    return value  # checked where it is used
+
+
+def _text(name: str, value: object) -> str:
+    return "" if value == "" else checked_id(name, value)
+
+
+def _status(name: str, value: object) -> object:
+    one_of(name, value, ("ok", "error", "partial", "raised"))
+    return value
+
+
+def _grade(name: str, value: object) -> object:
+    one_of(name, value, ("reported", "estimated", "assumed", "unpriced"))
+    return value
+
+
+def _path(name: str, names: object) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"{name} must be several names, from the outside in, not {names!r}")
+    return tuple(checked_id(name, one) for one in names)
+
+
+def _tags(_: str, tags: object) -> dict[str, str]:
+    return checked_tags(tags)
+
+
+def _usd(name: str, amount: Money) -> Decimal:
+    return to_usd(to_pico(amount, name))
 
 
 def _usage(prompt_tokens: int, completion_tokens: int, usage: Usage | None) -> Usage:
     plain = Usage(
-        input_tokens=_tokens("prompt_tokens", prompt_tokens),
-        output_tokens=_tokens("completion_tokens", completion_tokens),
+        input_tokens=checked_count("prompt_tokens", prompt_tokens),
+        output_tokens=checked_count("completion_tokens", completion_tokens),
     )
     if usage is None:
         return plain
@@ -156,9 +187,33 @@ def _usage(prompt_tokens: int, completion_tokens: int, usage: Usage | None) -> U
     return usage
 
 
-def _tokens(name: str, count: int) -> int:
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise TypeError(f"{name} must be an int, not {type(count).__name__} {count!r}")
-    if count < 0:
-        raise ValueError(f"{name} must not be negative, but is {count}")
-    return int(count)
+_CHECKS: dict[str, Callable[[str, Any], object]] = {
+    "adjusts": checked_id,
+    "attempts": checked_count,
+    "call_id": checked_id,
+    "call_path": _path,
+    "duration_s": checked_seconds,
+    "grade": _grade,
+    "operation": _text,
+    "price_id": _text,
+    "provider": _text,
+    "region": _text,
+    "request_model": _text,
+    "reserved_usd": _usd,
+    "response_id": _text,
+    "service_tier": checked_id,
+    "status": _status,
+    "streamed": checked_switch,
+    "tags": _tags,
+}
+
+
+def unpriced_part(prices: PriceTable, entry: CostEntry) -> str:
+    """Return, for a reader, what of an entry without a cost has no price: the model, or its tier.
+
+    A model that has a price is named with the tier and the operation that it has none for.
+    """
+    if prices.resolve(entry.model) is None:
+        return repr(entry.model)
+    of = f" for {entry.operation}" if entry.operation else ""
+    return f"{entry.model!r} in the tier {entry.service_tier!r}{of}"

@@ -11,7 +11,7 @@ from costtrace.accounting.terms import BudgetTerms
 from costtrace.entry import CostEntry
 from costtrace.exceptions import BudgetExceededError
 from costtrace.instant import to_us
-from costtrace.money import format_usd, to_pico, to_usd
+from costtrace.money import format_apart, to_pico, to_usd
 from costtrace.stores.base import Balance, Limit, Refusal
 
 
@@ -59,7 +59,7 @@ def _reason(refusal: Refusal, entry: CostEntry) -> str:
         )
     if refusal.unit == "calls":
         return (
-            f"{balance.spent_calls} calls made and {balance.reserved_calls} in flight "
+            f"calls: {balance.spent_calls} made and {balance.reserved_calls} in flight, "
             f"of {limit.calls}"
         )
     return ""
@@ -69,16 +69,17 @@ def too_dear(terms: BudgetTerms, entry: CostEntry) -> BudgetExceededError | None
     """Return the error of a call that alone may cost more than one call may; None if it may not."""
     if terms.per_call_pico is None or to_pico(entry.cost_usd or 0) <= terms.per_call_pico:
         return None
-    allowed = to_usd(terms.per_call_pico)
+    allowed, asked = to_usd(terms.per_call_pico), entry.cost_usd or Decimal(0)
+    at_most, may_cost = format_apart(allowed, asked)
     return BudgetExceededError(
         user_id=terms.user_id,
         limit_usd=allowed,
         spent_usd=Decimal(0),
         reserved_usd=Decimal(0),
-        requested_usd=entry.cost_usd or Decimal(0),
+        requested_usd=asked,
         model=entry.request_model or entry.model,
         function_name=entry.function_name,
-        reason=f"one call may cost {format_usd(allowed)} at most (per_call)",
+        reason=f"the call may cost {may_cost}, and each {at_most} at most (per_call)",
     )
 
 

@@ -17,15 +17,22 @@ AT_ONCE = 1000
 _BATCHES_PER_BEAT = 10
 
 
-def checked_days(keep_days: object) -> int | None:
+def checked_days(keep_days: object, name: str = "keep_days") -> int | None:
     """Return a number of days; raises `TypeError` or `ValueError` for what is none."""
     if keep_days is None:
         return None
     if isinstance(keep_days, bool) or not isinstance(keep_days, int):
-        raise TypeError(f"keep_days must be None or an int, not {keep_days!r}")
+        raise TypeError(f"{name} must be None or an int, not {keep_days!r}")
     if not 1 <= keep_days <= 36_500:
-        raise ValueError(f"keep_days must be from 1 to 36500, not {keep_days}")
+        raise ValueError(f"{name} must be from 1 to 36500, not {keep_days}")
     return keep_days
+
+
+def days_in(text: str, name: str) -> int | None:
+    """Return the number of days that a setting holds; raises `ValueError` for what is none."""
+    if not text.isdecimal():
+        raise ValueError(f"{name} must be a whole number of days, not {text!r}")
+    return checked_days(int(text), name)
 
 
 class Retention:

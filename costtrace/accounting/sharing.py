@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 
+from costtrace.caller import stack_level
 from costtrace.exceptions import SharedBudgetWarning
 from costtrace.stores.base import Limit
 
@@ -33,7 +34,7 @@ def warn_if_shared(limits: Iterable[Limit]) -> bool:
         "configure(path=...)"
     )
     try:
-        warnings.warn(text, SharedBudgetWarning, stacklevel=2)
+        warnings.warn(text, SharedBudgetWarning, stacklevel=stack_level())
     except SharedBudgetWarning:  # warnings are errors here, but a call is about to be authorized
         log.warning(text)
     return True

@@ -118,8 +118,8 @@ def budget_terms(
     """Check what a user wrote for a budget; raise `TypeError` or `ValueError` for what is wrong."""
     limit_pico = None if limit is None else to_pico(limit, "limit")
     per_call_pico = None if per_call is None else to_pico(per_call, "per_call")
-    most_tokens = _count("max_tokens", max_tokens)
-    most_calls = _count("max_calls", max_calls)
+    most_tokens = _count_or_none("max_tokens", max_tokens)
+    most_calls = _count_or_none("max_calls", max_calls)
     one_of("on_exceed", on_exceed, ("raise", "fit", "warn"))
     limited = any(
         bound is not None for bound in (limit_pico, per_call_pico, most_tokens, most_calls)
@@ -142,9 +142,9 @@ def budget_terms(
         on_exceed=on_exceed,
         on_unknown_model=on_unknown_model,
         on_store_error=on_store_error,
-        wait_s=_seconds("wait", wait),
-        cover_retries=bool(cover_retries),
-        ask_provider=bool(ask_provider),
+        wait_s=checked_seconds("wait", wait),
+        cover_retries=checked_switch("cover_retries", cover_retries),
+        ask_provider=checked_switch("ask_provider", ask_provider),
     )
 
 
@@ -205,19 +205,30 @@ def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise error(f"{name} must be {valid}, not {value!r}")
 
 
-def _count(name: str, value: int | None) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__} {value!r}")
-    if value < 0:
-        raise ValueError(f"{name} must not be negative, but is {value}")
-    return value
+def checked_switch(name: str, value: object) -> bool:
+    """Return what is on or off, or say that it is neither."""
+    if value not in (True, False):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
 
 
-def _seconds(name: str, value: float) -> float:
+def checked_seconds(name: str, value: object) -> float:
+    """Return a number of seconds, finite and not negative, or say what is wrong with it."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__} {value!r}")
     if not 0 <= value < float("inf"):
         raise ValueError(f"{name} must be a number of seconds from 0 on, not {value!r}")
     return float(value)
+
+
+def checked_count(name: str, value: object) -> int:
+    """Return an int that is not negative, or say what is wrong with it."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__} {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must not be negative, but is {value}")
+    return int(value)
+
+
+def _count_or_none(name: str, value: object) -> int | None:
+    return None if value is None else checked_count(name, value)

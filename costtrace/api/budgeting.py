@@ -29,7 +29,7 @@ from costtrace.accounting.terms import (
     checked_tags,
 )
 from costtrace.api.by_hand import Hold, holding, manual_entry
-from costtrace.api.opening import is_function, scoped
+from costtrace.api.opening import check_function, scoped
 from costtrace.api.tracking import checked_ledger
 from costtrace.entry import CostEntry
 from costtrace.instant import to_us
@@ -202,8 +202,7 @@ class Budget:
 
     def __call__(self, function: F) -> F:
         """Charge what a function's calls make; each call of it enters the budget anew."""
-        if not is_function(function):
-            raise TypeError(f"a budget decorates a function, not {type(function).__name__}")
+        check_function(function, "a budget")
         wrapped: F = scoped(function, self)
         return wrapped
 

@@ -43,6 +43,10 @@ class Hold:
         """Whether it is neither settled nor released."""
         return bool(self._open)
 
+    def __repr__(self) -> str:
+        state = "open" if self.is_open else "ended"
+        return f"<Hold of {self._entry.cost_usd} USD for {self._entry.user_id!r}, {state}>"
+
     def settle(self, actual_cost: Money) -> bool:
         """Replace what is held by what the call did cost, in US dollars; False if it was ended."""
         amount = to_usd(to_pico(actual_cost, "actual_cost"))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -249,9 +250,10 @@ class _Contestant:
         return ModelRow(model=self.model, answers=tuple(self._answers), error=self._error)
 
     def _new_entries(self) -> list[CostEntry]:
-        entries = list(self._receipts.entries)[self._seen :]
-        self._seen += len(entries)
-        return entries
+        entries = self._receipts.entries
+        latest = list(islice(reversed(entries), len(entries) - self._seen))
+        self._seen += len(latest)
+        return latest[::-1]
 
 
 class _Question:

@@ -24,9 +24,14 @@ class Opener(Protocol):
         """The call is over: enter what is still open in its scope."""
 
 
-def is_function(value: object) -> bool:
-    """Tell whether a value can be decorated, on its own or in a class body."""
-    return callable(value) or isinstance(value, (staticmethod, classmethod))
+def check_function(value: object, what: str) -> None:
+    """Raise `TypeError` for what cannot be decorated, on its own or in a class body."""
+    if isinstance(value, type):
+        raise TypeError(
+            f"{what} decorates functions, not the class {value.__name__}: decorate its methods"
+        )
+    if not callable(value) and not isinstance(value, (staticmethod, classmethod)):
+        raise TypeError(f"{what} decorates functions, not {type(value).__name__} {value!r}")
 
 
 def scoped(function: Callable[..., Any], opener: Opener) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 
 from costtrace.accounting.ledger import CostLedger
 from costtrace.accounting.terms import checked_id, checked_tags
-from costtrace.api.opening import is_function, scoped
+from costtrace.api.opening import check_function, scoped
 from costtrace.instrumentation import flush
 from costtrace.scopes import Scope
 
@@ -60,11 +60,9 @@ def checked_ledger(ledger: CostLedger | None) -> CostLedger | None:
 
 
 def _tracked(function: Any, opener: _Tracked) -> Any:
-    if not is_function(function):
-        raise TypeError(
-            f"tracked decorates a function, not {type(function).__name__} {function!r}: "
-            'name it with tracked(function_name="...")'
-        )
+    if isinstance(function, str):
+        raise TypeError(f"name a function with tracked(function_name={function!r})")
+    check_function(function, "tracked")
     return scoped(function, opener)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from costtrace.accounting import Advice
-from costtrace.cli.arguments import add_json, moment, positive
+from costtrace.cli.arguments import add_json, check_span, moment, positive
 from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.output import bold, dim, money, note, show, show_json
 from costtrace.reports.table import terminal_width, visible
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the advice, the largest saving first."""
+    check_span(arguments)
     with named_ledger(arguments) as ledger:
         found = ledger.advise(arguments.since, arguments.until)[: arguments.top]
         prices_date = str(ledger.prices.as_of)

@@ -7,11 +7,13 @@ import re
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 
+from costtrace.cli.errors import UsageError
+
 _AGO = re.compile(r"(\d{1,6})([dhm])")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
     """Let a command answer in JSON."""
     parser.add_argument("--json", action="store_true", help="as JSON; money is text, exact")
 
@@ -27,6 +29,15 @@ def moment(text: str) -> datetime:
             f"{text!r} is no time: write 2026-11-01, 2026-11-01T12:00 (UTC), or 7d, 36h, 30m ago"
         ) from None
     return read if read.tzinfo else read.replace(tzinfo=timezone.utc)
+
+
+def check_span(arguments: argparse.Namespace) -> None:
+    """Raise `UsageError` where nothing can lie between `--since` and `--until`."""
+    since, until = arguments.since, arguments.until
+    if since is not None and until is not None and since >= until:
+        raise UsageError(
+            f"--since {since:%Y-%m-%d %H:%M} is not before --until {until:%Y-%m-%d %H:%M}"
+        )
 
 
 def amount(text: str) -> Decimal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from textwrap import fill
 from typing import Any
 
 from costtrace.accounting import CostLedger
@@ -13,6 +14,7 @@ from costtrace.cli.output import money, show, show_json
 from costtrace.cli.replay import Replay, replay
 from costtrace.money import format_usd
 from costtrace.reports import Column, section, table
+from costtrace.reports.table import terminal_width
 
 
 def show_backtest(
@@ -118,10 +120,10 @@ def _remarks(found: Replay) -> str:
     lines = [
         "Refused: what the call did cost no longer fitted.",
         "Tight: it fitted, but not the worst case of all its attempts that was reserved for it: it "
-        "would have been",
-        "sent with fewer retries, or refused.",
+        "would have been sent with fewer retries, or refused.",
         "Highest: the most that a window came to.",
     ]
-    if found.unpriced_calls:
-        lines.append(f"{found.unpriced_calls:,} calls have no known cost and were let through.")
-    return "\n".join(lines)
+    if unpriced := found.unpriced_calls:
+        were = section.counted(unpriced, "call has", "calls have")
+        lines.append(f"{were} no known cost, and passed.")
+    return "\n".join(fill(line, terminal_width()) for line in lines)

@@ -7,6 +7,7 @@ import argparse
 from costtrace.cli.errors import UsageError
 from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.output import note
+from costtrace.reports.section import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,5 +23,5 @@ def run(arguments: argparse.Namespace) -> int:
             ledger.backup(arguments.file)
         except TypeError as error:
             raise UsageError(f"{error}; costtrace export writes it as lines") from error
-        note(f"{len(ledger.entries):,} entries copied to {arguments.file}")
+        note(f"{counted(len(ledger.entries), 'entry', 'entries')} copied to {arguments.file}")
     return 0

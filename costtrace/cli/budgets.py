@@ -6,13 +6,12 @@ import argparse
 from typing import Any
 
 from costtrace.accounting.summaries import budget_rows, source_of
-from costtrace.cli.arguments import add_json, moment
+from costtrace.cli.arguments import add_json, check_span, moment
 from costtrace.cli.errors import UsageError
 from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.limits import limit
 from costtrace.cli.output import money, show, show_json
-from costtrace.money import format_usd
-from costtrace.reports import BudgetRow, Column, section, table
+from costtrace.reports import BudgetRow, section, table
 
 _EPILOG = """\
 examples:
@@ -22,12 +21,6 @@ examples:
 A limit is USER=AMOUNT or USER=AMOUNT/WINDOW; the window is hour, day, week, month (UTC), or a
 rolling one such as 24h or 7d. `*` is each user that has no limit of their own.
 """
-_COLUMNS = (
-    Column("Budget", can_shrink=True),
-    Column("Window"),
-    *(Column(name, is_number=True) for name in ("Limit", "Spent", "Reserved", "Left", "Used")),
-    Column("Resets at"),
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="send a ledger's calls again, on paper, under the limits given with --limit",
     )
     parser.add_argument(
-        "--limit", type=limit, action="append", default=[], metavar="USER=AMOUNT[/WINDOW]"
+        "--limit",
+        type=limit,
+        action="append",
+        default=[],
+        metavar="USER=AMOUNT[/WINDOW]",
+        help="with --replay: a limit to try, one for each user",
     )
     parser.add_argument("--since", type=moment, metavar="TIME", help="with --replay: from then on")
     parser.add_argument("--until", type=moment, metavar="TIME", help="with --replay: up to then")
@@ -52,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print where the budgets stand, or what a replay found."""
+    check_span(arguments)
     named = (arguments.replay or None, arguments.db, arguments.store)
     if sum(name is not None for name in named) != 1:
         raise UsageError("name one ledger: costtrace budgets costs.db")
@@ -60,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "--replay and --limit go together: --replay costs.db --limit alice=5/month"
         )
+    if not is_replay and (arguments.since or arguments.until):
+        raise UsageError("--since and --until go with --replay: a budget stands as it does now")
     if is_replay:
         from costtrace.cli.backtest import show_backtest  # all of the accounting: only when asked
 
@@ -75,24 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
         facts = {"schema": "costtrace.budgets", "schema_version": 1, "source": source}
         show_json({**facts, "currency": "USD", "budgets": [_facts(row) for row in rows]})
     elif rows:
-        show(table([_cells(row) for row in rows], _COLUMNS))
+        budgets = section.budget_section(rows)
+        show(table(budgets.rows, budgets.columns))
     else:
         show(f"No budget was ever used in {source}.")
     return 0
-
-
-def _cells(row: BudgetRow) -> tuple[str, ...]:
-    limit_usd, left = row.limit_usd, row.remaining_usd
-    return (
-        "(ledger)" if row.user_id is None else row.user_id,
-        row.window or "always",
-        "no limit" if limit_usd is None else format_usd(limit_usd),
-        format_usd(row.spent_usd),
-        format_usd(row.reserved_usd),
-        "-" if left is None else format_usd(left),
-        section.share(row.spent_usd, limit_usd) if limit_usd else "-",
-        "-" if row.resets_at is None else section.moment(row.resets_at),
-    )
 
 
 def _facts(row: BudgetRow) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +15,7 @@ from types import ModuleType
 
 from costtrace import __version__
 from costtrace.accounting import CostLedger
+from costtrace.accounting.retention import days_in
 from costtrace.accounting.spool import waiting_spools
 from costtrace.accounting.spool_folder import place_of
 from costtrace.cli.ledger_files import existing_ledger
@@ -26,6 +27,7 @@ from costtrace.instrumentation.seams import PATCHED
 from costtrace.money import format_usd, to_pico, to_usd
 from costtrace.pricing import PriceTable
 from costtrace.pricing.table import STALE_AFTER_DAYS
+from costtrace.reports.section import counted
 from costtrace.stores.base import ALWAYS, LEDGER
 from costtrace.stores.schema import MIGRATIONS
 from costtrace.stores.sqlite import file_identity
@@ -61,12 +63,14 @@ VALUES = (  # variables whose values are paths, amounts or switches
     "COSTTRACE_DB",
     "COSTTRACE_BUDGET_USD",
     "COSTTRACE_PRICES",
+    "COSTTRACE_KEEP_DAYS",
     "COSTTRACE_SPOOL",
     "COSTTRACE_DISABLED",
     "TIKTOKEN_CACHE_DIR",
     "DATA_GYM_CACHE_DIR",
 )
 SECRETS = (
+    "COSTTRACE_SECRET",
     "OPENAI_API_KEY",
     "OPENAI_ADMIN_KEY",
     "OPENAI_BASE_URL",
@@ -213,19 +217,28 @@ def _check_tokenizers() -> Finding:
     here = [one.name for one in found if one.cached]
     if len(here) == len(found):
         return Finding("Prices and tokenizers", "tokenizers", "all are here")
-    text = f"{', '.join(here) or 'none'} here; counts of other models are estimates"
+    missing = f"{', '.join(here)} here; counts of other models" if here else "none here; counts"
+    text = f"{missing} are estimates; costtrace tokenizers --fetch all downloads them"
     return Finding("Prices and tokenizers", "tokenizers", text, NOTE)
+
+
+_SETTINGS: dict[str, Callable[[str, str], object]] = {
+    "COSTTRACE_BUDGET_USD": to_pico,
+    "COSTTRACE_KEEP_DAYS": days_in,
+}
+"""What reads a variable, and raises `ValueError` where it cannot."""
 
 
 def _check_environment() -> Iterator[Finding]:
     for name in VALUES:
         value = os.environ.get(name)
         yield Finding("Environment", name, "not set" if value is None else value)
-    if budget := os.environ.get("COSTTRACE_BUDGET_USD", "").strip():
-        try:
-            to_pico(budget, "COSTTRACE_BUDGET_USD")
-        except ValueError as error:
-            yield Finding("Environment", "COSTTRACE_BUDGET_USD", str(error), PROBLEM)
+    for name, read in _SETTINGS.items():
+        if value := os.environ.get(name, "").strip():
+            try:
+                read(value, name)
+            except ValueError as error:
+                yield Finding("Environment", name, str(error), PROBLEM)
     for name in SECRETS:
         yield Finding("Environment", name, "set" if os.environ.get(name) else "not set")
 
@@ -251,10 +264,12 @@ def check_ledger(path: str) -> Iterator[Finding]:
 
 def _check_open_ledger(ledger: CostLedger, topic: str) -> Iterator[Finding]:
     sums = ledger.store.sums()
-    text = f"{sums.entries:,} entries, {sums.calls:,} calls, {format_usd(sums.cost_usd)}"
+    entries, calls = counted(sums.entries, "entry", "entries"), counted(sums.calls, "call", "calls")
+    text = f"{entries}, {calls}, {format_usd(sums.cost_usd)}"
     yield Finding(topic, "entries", text)
     if sums.unpriced_calls:
-        yield Finding(topic, "unpriced", f"{sums.unpriced_calls:,} calls are in no amount", NOTE)
+        text = f"{counted(sums.unpriced_calls, 'call is', 'calls are')} in no amount"
+        yield Finding(topic, "unpriced", text, NOTE)
     differences = ledger.verify()
     text = "; ".join(differences) or "equal the sums of the entries"
     yield Finding(topic, "balances", text, PROBLEM if differences else OK)

@@ -10,10 +10,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from costtrace.accounting import CostLedger, default_ledger
+from costtrace.accounting import CostLedger
 from costtrace.api import Comparison, budget, compare_models, estimate
 from costtrace.cli.arguments import add_json, amount, positive
 from costtrace.cli.errors import UsageError
+from costtrace.cli.ledger_files import environment_ledger
 from costtrace.cli.output import money, note, progress, show, show_json
 from costtrace.money import format_usd
 
@@ -61,13 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
         for name in ("max_tokens", "system")
         if (value := getattr(arguments, name)) is not None
     }
-    ledger = default_ledger()
+    ledger = environment_ledger()
     note(_worst(arguments, questions, ledger))
     with ExitStack() as stack:
         if arguments.budget is not None:
             limit = budget("costtrace compare", arguments.budget, window="block", ledger=ledger)
             stack.enter_context(limit)
-        found = _compared(arguments, questions, options)
+        found = _compared(arguments, questions, ledger, options)
     ledger.flush()
     _show(found, arguments)
     is_answered = any(answer.is_answered for row in found for answer in row.answers)
@@ -75,7 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _compared(
-    arguments: argparse.Namespace, questions: list[Question], options: dict[str, Any]
+    arguments: argparse.Namespace,
+    questions: list[Question],
+    ledger: CostLedger,
+    options: dict[str, Any],
 ) -> Comparison:
     expected = [question.expected or arguments.expected for question in questions]
     try:
@@ -84,7 +88,7 @@ def _compared(
             [question.messages for question in questions],
             expected=expected,
             runs=arguments.runs,
-            ledger=default_ledger(),
+            ledger=ledger,
             progress=lambda model, done, whole: progress(f"{done:,} of {whole:,}: {model}"),
             **options,
         )

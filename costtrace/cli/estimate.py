@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,6 +11,7 @@ from typing import Any
 from costtrace.cli.arguments import add_json, positive
 from costtrace.cli.errors import UsageError
 from costtrace.cli.output import money, note, progress, show, show_json
+from costtrace.cli.price_files import add_prices, price_table
 from costtrace.cli.request_files import KINDS, FileRequest, read_requests
 from costtrace.money import Picodollars, format_usd, to_usd
 from costtrace.pricing import PriceTable, cost
@@ -73,26 +73,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tier", metavar="NAME", help="batch, flex, priority ...; standard unless given"
     )
-    parser.add_argument(
-        "--prices",
-        metavar="FILE",
-        default=os.environ.get("COSTTRACE_PRICES", "").strip() or None,
-        help="with prices of your own on top; COSTTRACE_PRICES names the file too",
-    )
+    add_prices(parser)
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print an estimate for each model."""
     requests = read_requests(arguments.file, arguments.kind)
-    prices = PriceTable.load(arguments.prices) if arguments.prices else PriceTable.bundled()
+    prices = price_table(arguments.prices)
     estimator = Estimator(prices, arguments.max_tokens, arguments.tier)
     estimates = estimator.estimate(requests, tuple(dict.fromkeys(arguments.model)))
     if arguments.json:
         show_json(_document(estimates, prices))
         return 0
     show(table([_cells(one) for one in estimates], _COLUMNS))
-    for remark in _remarks(estimates):
+    for remark in _remarks(estimates, arguments.tier):
         note(remark)
     return 0
 
@@ -212,7 +207,7 @@ def _json_usd(pico: Picodollars | None) -> str | None:
     return None if pico is None else money(to_usd(pico))
 
 
-def _remarks(estimates: list[ModelEstimate]) -> list[str]:
+def _remarks(estimates: list[ModelEstimate], tier: str | None) -> list[str]:
     methods = dict.fromkeys(
         method for one in estimates if not one.is_exact for method in one.methods
     )
@@ -223,5 +218,8 @@ def _remarks(estimates: list[ModelEstimate]) -> list[str]:
         lines.append("With `costtrace tokenizers --fetch all` OpenAI's models are counted exactly.")
     for one in estimates:
         if one.worst_cost is None:
-            lines.append(f"No price is known for {one.model!r}, so its cost is not known either.")
+            of_tier = f" in the tier {tier!r}" if tier else ""
+            lines.append(
+                f"No price is known for {one.model!r}{of_tier}, so its cost is not known either."
+            )
     return lines

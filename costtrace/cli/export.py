@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TextIO
 
-from costtrace.cli.arguments import moment
+from costtrace.cli.arguments import check_span, moment
 from costtrace.cli.errors import UsageError
 from costtrace.cli.ledger_files import add_ledger, named_store
 from costtrace.cli.output import note
 from costtrace.cli.record_lines import end_line, line_of
+from costtrace.reports.section import counted
 from costtrace.stores.base import Query
 from costtrace.stores.moving import Movable, Record, movable, records_of
 
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write every record, the entries in the order they came in."""
+    check_span(arguments)
     with closing(named_store(arguments)) as store, _destination(arguments.output) as out:
         is_whole = arguments.since is None and arguments.until is None
         query = Query(since=arguments.since, until=arguments.until)
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         if is_whole:
             out.write(f"{end_line(lines)}\n")
     if arguments.output:
-        note(f"{entries:,} entries written to {arguments.output}")
+        note(f"{counted(entries, 'entry', 'entries')} written to {arguments.output}")
     return 0
 
 

@@ -8,6 +8,7 @@ from costtrace.cli.arguments import add_json
 from costtrace.cli.errors import UsageError
 from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.output import note, show_json
+from costtrace.reports.section import counted
 
 _EPILOG = """\
 Every sum stays as it is. A SQLite file is written anew, so that nothing of the name is left in it;
@@ -36,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
         pseudonym = done.pseudonym if done.is_known else None
         show_json({**facts, "pseudonym": pseudonym, "entries": done.entries})
     elif done.is_known:
-        note(f"{done.entries:,} entries are now those of {done.pseudonym}")
+        whose = counted(done.entries, "entry now belongs", "entries now belong")
+        note(f"{whose} to {done.pseudonym}")
     else:
         note(f"the ledger knows no user {arguments.user!r}: nothing was changed")
     return 0 if done.is_known else 1

@@ -16,6 +16,7 @@ from costtrace.cli.errors import UsageError
 from costtrace.cli.ledger_files import add_store, store_made_by
 from costtrace.cli.output import note, progress, show_json
 from costtrace.cli.record_lines import record_of
+from costtrace.reports.section import counted
 from costtrace.stores import SQLiteStore
 from costtrace.stores.base import Store
 from costtrace.stores.moving import Loaded, Origin, Record, load, movable
@@ -60,7 +61,8 @@ def _tell(loaded: Loaded, is_json: bool) -> None:
         show_json({**facts, "added": loaded.added, "conflicts": loaded.conflicts})
         return
     known = max(loaded.entries - loaded.added - len(loaded.conflicts), 0)
-    note(f"{loaded.added:,} entries came in, {known:,} were there already")
+    came = counted(loaded.added, "entry", "entries")
+    note(f"{came} came in, {counted(known, 'was', 'were')} there already")
     for conflict in loaded.conflicts:
         note(f"costtrace: {conflict}")
 

@@ -11,9 +11,10 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from costtrace.accounting import CostLedger
+from costtrace.accounting import CostLedger, default_ledger
 from costtrace.accounting.options import checked_store
 from costtrace.cli.errors import UsageError
+from costtrace.exceptions import CosttraceError
 from costtrace.stores import SQLiteStore
 from costtrace.stores.base import Store
 
@@ -60,16 +61,35 @@ def store_made_by(name: str) -> Store:
         sys.path.insert(0, os.getcwd())
     try:
         make = import_module(module)
-    except ImportError as error:
-        raise UsageError(f"--store {name}: {module} cannot be imported: {error}") from error
+    except Exception as error:  # it is the user's own module, and may raise anything
+        what = _worded(error) if not isinstance(error, ImportError) else error
+        raise UsageError(f"--store {name}: {module} cannot be imported: {what}") from error
     for part in factory.split("."):
         make = getattr(make, part, None)  # type: ignore[assignment]
     if not callable(make):
         raise UsageError(f"--store {name}: {module} has no function {factory}")
     try:
-        return checked_store(None, make())
+        store = make()
+    except CosttraceError:
+        raise  # which says what is wrong with the store
+    except Exception as error:
+        raise UsageError(f"--store {name}: {factory} raised {_worded(error)}") from error
+    try:
+        return checked_store(None, store)
     except TypeError as error:
         raise UsageError(f"--store {name}: {error}") from error
+
+
+def _worded(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def environment_ledger() -> CostLedger:
+    """Return the process's ledger, as the environment has it."""
+    try:
+        return default_ledger()
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def existing_ledger(path: str) -> Path:

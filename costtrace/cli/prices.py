@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime, timezone
 from decimal import Decimal
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from costtrace.cli.arguments import add_json, moment
-from costtrace.cli.errors import UsageError
+from costtrace.cli.errors import UsageError, meant
 from costtrace.cli.output import bold, days_old, money, note, show, show_json
+from costtrace.cli.price_files import add_prices, price_file, price_table
 from costtrace.exceptions import PriceTableError
 from costtrace.pricing import Price, PriceTable
 from costtrace.pricing.explain import ExplainedPrice, Explanation
@@ -43,12 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", help="explain what this one costs")
     parser.add_argument("--at", type=moment, metavar="DATE", help="as of then, not as of now")
     parser.add_argument("--provider", metavar="NAME", help="only the models of one provider")
-    parser.add_argument(
-        "--prices",
-        metavar="FILE",
-        default=os.environ.get("COSTTRACE_PRICES", "").strip() or None,
-        help="with prices of your own on top; COSTTRACE_PRICES names the file too",
-    )
+    add_prices(parser)
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--check", metavar="FILE", help="check a price file of your own")
     choice.add_argument("--diff", metavar="FILE", help="show what such a file changes")
@@ -59,10 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Print prices, or what a file does to them."""
     at = arguments.at or datetime.now(timezone.utc)
     if arguments.check:
-        return _check(_file(arguments.check), arguments.json)
+        return _check(price_file(arguments.check), arguments.json)
     if arguments.diff:
-        return _diff(_file(arguments.diff), at, arguments.json)
-    prices = PriceTable.load(_file(arguments.prices)) if arguments.prices else PriceTable.bundled()
+        return _diff(price_file(arguments.diff), at, arguments.json)
+    prices = price_table(arguments.prices)
     if arguments.model:
         return _explain(prices, arguments.model, at, arguments.json)
     return _list(prices, at, arguments.provider, arguments.json)
@@ -118,9 +112,9 @@ def _head(prices: PriceTable, at: datetime, schema: str) -> dict[str, Any]:
 def _explain(prices: PriceTable, name: str, at: datetime, is_json: bool) -> int:
     found = prices.explain(name)
     if found.model is None:
-        close = get_close_matches(name, [*prices.models(), *prices.aliases], 3)
-        meant = f"; did you mean {', '.join(close)}?" if close else ""
-        raise UsageError(f"no price is known for {name!r}: {found.reason}{meant}")
+        near = meant(name, [*prices.models(), *prices.aliases], 3)
+        near = near or "; `costtrace prices` lists all models"
+        raise UsageError(f"no price is known for {name!r}: {found.reason}{near}")
     rows = [one for one in found.prices if _holds(one, at)]
     if is_json:
         show_json({**_head(prices, at, "price"), **_facts(found)})
@@ -200,12 +194,6 @@ def _holds(one: ExplainedPrice, at: datetime) -> bool:
 
 
 # A file of one's own
-
-
-def _file(path: str) -> Path:
-    if not Path(path).is_file():
-        raise UsageError(f"there is no price file {path}: name a JSON or TOML file")
-    return Path(path)
 
 
 def _check(path: Path, is_json: bool) -> int:

@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any, NoReturn, Protocol, TextIO, cast
 
 from costtrace import __version__
-from costtrace.cli.errors import UsageError
+from costtrace.cli.errors import UsageError, meant
 from costtrace.exceptions import BudgetExceededError, CosttraceError, CosttraceWarning
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -90,11 +90,22 @@ def _run(argv: list[str]) -> int:
     elif not argv:
         parser.print_help()
         return DONE
+    elif name is not None:
+        raise UsageError(f"there is no command {name!r}{meant(name, COMMANDS)} (costtrace --help)")
     try:
-        arguments = parser.parse_args(argv)
+        arguments = _parsed(argv, parser, commands.get(name or "", parser))
     except SystemExit as done:
         return int(done.code or DONE)
     return command.run(arguments)
+
+
+def _parsed(argv: list[str], parser: _Parser, command: argparse.ArgumentParser) -> Any:
+    """Return the arguments; what is too much is an error of the command that was asked for."""
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        known = [option for action in command._actions for option in action.option_strings]
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{meant(unknown[0], known)}")
+    return arguments
 
 
 def _parsers() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:

@@ -7,6 +7,7 @@ import argparse
 from costtrace.cli.arguments import add_json, moment
 from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.output import note, show_json
+from costtrace.reports.section import counted
 
 _EPILOG = """\
 Totals, reports and budgets stay exact, known by day from then on. Calls whose fate is unknown stay.
@@ -35,5 +36,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json({"schema": "costtrace.prune", "schema_version": 1, "pruned": gone})
     else:
-        note(f"{gone:,} entries are gone; their sums are still there")
+        note(f"{counted(gone, 'entry is', 'entries are')} gone; all sums are still there")
     return 0

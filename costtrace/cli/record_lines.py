@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from costtrace.accounting.entry_lines import entry_facts, entry_from_facts
+from costtrace.entry import CostEntry
 from costtrace.stores.base import LEDGER, BudgetRecord, Crossing, Hold, Span, Watch, user_owner
 from costtrace.stores.moving import (
     Charged,
@@ -22,7 +23,7 @@ from costtrace.stores.moving import (
     Origin,
     Record,
 )
-from costtrace.stores.rows import Label
+from costtrace.stores.rows import Label, checked_label, facts_of
 
 VERSION = 2
 VERSIONS = (1, 2)
@@ -136,9 +137,16 @@ def _gone_facts(part: GonePart) -> Facts:
 # -- in ------------------------------------------------------------------------------------------
 
 
+def _entry(facts: Facts) -> CostEntry:
+    """Return the entry; raises for what no store would take, before any of a file comes in."""
+    entry = entry_from_facts(facts)
+    checked_label(facts_of(entry).label)
+    return entry
+
+
 def _charged(facts: Facts) -> Charged:
     owners, is_lapsed = facts.pop("owners", None), facts.pop("is_lapsed", False)
-    entry = entry_from_facts(facts)
+    entry = _entry(facts)
     if owners is None:
         return Charged(entry, (LEDGER, user_owner(entry.user_id)))
     return Charged(entry, _texts("owners", owners), _bool("is_lapsed", is_lapsed))
@@ -146,7 +154,7 @@ def _charged(facts: Facts) -> Charged:
 
 def _hold(facts: Facts) -> Hold:
     return Hold(
-        entry_from_facts(facts["entry"]),
+        _entry(facts["entry"]),
         _texts("owners", facts["owners"]),
         lease_s=float(facts["lease_s"]),
         process=_text_of("process", facts["process"]),

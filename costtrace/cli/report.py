@@ -8,7 +8,8 @@ from typing import Any
 
 from costtrace.accounting import CostLedger
 from costtrace.accounting.summaries import source_of, summary_of
-from costtrace.cli.arguments import add_json, moment, positive, tag
+from costtrace.cli.arguments import add_json, check_span, moment, positive, tag
+from costtrace.cli.errors import UsageError
 from costtrace.cli.grouping import Grouping, render_grouping
 from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.output import is_colored, show
@@ -51,9 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tag", type=tag, action="append", default=[], metavar="NAME=VALUE", help="only so tagged"
     )
     parser.add_argument("--top", type=positive, metavar="N", help="the N dearest groups only")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="text unless given")
-    add_json(parser)
-    parser.add_argument(
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--format", choices=FORMATS, default="text", help="text unless given")
+    add_json(shape)
+    shape.add_argument(
         "--stacks",
         action="store_true",
         help="the call paths with their cost in picodollars, as flame graph tools read them",
@@ -63,6 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report."""
+    check_span(arguments)
+    if arguments.stacks and (arguments.by or arguments.top):
+        raise UsageError("--stacks is by call path, all of them: leave out --by and --top")
     with named_ledger(arguments) as ledger:
         show(_text(ledger, arguments), arguments.output)
     return 0

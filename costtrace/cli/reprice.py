@@ -8,13 +8,12 @@ from typing import Any
 
 from costtrace.accounting.repricing import Change, Repricing, reprice, write_adjustments
 from costtrace.cli.arguments import add_json, moment
-from costtrace.cli.errors import UsageError
 from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.output import money, note, show, show_json
-from costtrace.exceptions import PriceTableError
+from costtrace.cli.price_files import price_table
 from costtrace.money import format_usd
-from costtrace.pricing import PriceTable
 from costtrace.reports import Column, table
+from costtrace.reports.section import counted
 
 _EPILOG = """\
 examples:
@@ -48,10 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the differences by model and cause; enter them if asked."""
-    try:
-        prices = PriceTable.load(arguments.prices) if arguments.prices else PriceTable.bundled()
-    except (PriceTableError, OSError) as error:
-        raise UsageError(str(error)) from error
+    prices = price_table(arguments.prices)
     with named_ledger(arguments) as ledger:
         found = reprice(ledger, prices, as_of=arguments.as_of)
         written = write_adjustments(ledger, found) if arguments.write else 0
@@ -60,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show(_text(found))
         if arguments.write:
-            note(f"{written:,} lines were added; no entry was changed.")
+            note(f"{counted(written, 'line was', 'lines were')} added; no entry was changed.")
         elif found.difference_usd:
             note("Nothing was written: --write enters the differences.")
     return 0
@@ -79,7 +75,7 @@ def _sum(changes: list[Change]) -> Decimal:
 
 
 def _text(found: Repricing) -> str:
-    lines = [f"{found.calls:,} calls, {found.unchanged:,} of them cost the same."]
+    lines = [f"{counted(found.calls, 'call', 'calls')}, {found.unchanged:,} of them cost the same."]
     if found.changes:
         rows = [
             (
@@ -95,8 +91,8 @@ def _text(found: Repricing) -> str:
         lines += ["", table(rows, _COLUMNS), "", f"Difference: {format_usd(found.difference_usd)}"]
     if found.not_recomputed:
         lines.append(
-            f"{found.not_recomputed:,} calls were left as they are: their cost was assumed, "
-            "entered by hand, or made up of several models."
+            f"{counted(found.not_recomputed, 'call was', 'calls were')} not priced again: the cost "
+            "was assumed, entered by hand, or made up of several models."
         )
     return "\n".join(lines)
 

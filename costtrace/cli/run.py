@@ -29,6 +29,7 @@ from costtrace.exceptions import BudgetExceededError
 from costtrace.instrumentation import instrument, is_disabled, uninstrument
 from costtrace.money import format_usd
 from costtrace.reports import render_text
+from costtrace.reports.section import counted
 from costtrace.stores.base import EVERYTHING
 
 _WINDOWS = ("run", "hour", "day", "week", "month", "always")
@@ -62,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-m", dest="is_module", action="store_true", help="run a module by name")
     parser.add_argument("script", metavar="SCRIPT", help=argparse.SUPPRESS)
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    rest = parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    rest.required = False  # there may be none, and so it is never one that is missing
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -87,14 +89,16 @@ def run(arguments: argparse.Namespace) -> int:
         note(render_text(summary, is_colored=is_colored(sys.stderr)))
     calls, cost = ledger.store.sums().calls - calls_before, ledger.total_cost - cost_before
     of_limit = "" if arguments.limit is None else f" (limit {format_usd(arguments.limit)})"
-    counted = f"{calls:,} {'call' if calls == 1 else 'calls'}"
-    note(f"costtrace: {counted}, {format_usd(cost)}{of_limit}")
+    note(f"costtrace: {counted(calls, 'call', 'calls')}, {format_usd(cost)}{of_limit}")
     return status
 
 
 def _ledger(path: str | None) -> CostLedger:
     """Return a ledger of our own in the same place as the script's, which it may close."""
-    theirs = default_ledger() if path is None else configure(path=path)
+    try:
+        theirs = default_ledger() if path is None else configure(path=path)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     place = getattr(theirs.store, "path", None)
     if place is None:
         return theirs
@@ -103,7 +107,10 @@ def _ledger(path: str | None) -> CostLedger:
 
 def _purse(arguments: argparse.Namespace, ledger: CostLedger) -> Budget:
     window = {"run": "block", "always": None}.get(arguments.window, arguments.window)
-    return budget(arguments.user, arguments.limit, window=window, ledger=ledger)
+    try:
+        return budget(arguments.user, arguments.limit, window=window, ledger=ledger)
+    except ValueError as error:
+        raise UsageError(f"--user {arguments.user!r}: {error}") from error
 
 
 def _name(arguments: argparse.Namespace) -> str:

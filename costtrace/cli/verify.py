@@ -7,6 +7,7 @@ import argparse
 from costtrace.cli.arguments import add_json
 from costtrace.cli.ledger_files import add_ledger, named_ledger
 from costtrace.cli.output import show, show_json
+from costtrace.reports.section import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,5 +27,5 @@ def run(arguments: argparse.Namespace) -> int:
         show("\n".join(differences))
     else:
         where = arguments.db or arguments.store
-        show(f"{where}: {entries:,} entries, and every balance is their sum.")
+        show(f"{where}: {counted(entries, 'entry', 'entries')}, and every balance is their sum.")
     return 1 if differences else 0

@@ -6,6 +6,7 @@ made exact, once, when somebody retrieves it: in this process, or in any that sh
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -90,3 +91,12 @@ def _inexact(response_id: str, ledger: CostLedger) -> Iterator[CostEntry]:
     for entry in ledger.store.entries(Query(response_id=response_id)):
         if entry.adjusts is None and entry.grade in ("assumed", "estimated"):
             yield entry
+
+
+def _renew_lock() -> None:
+    """Go on in a forked child, where nobody gives back what another thread of the parent held."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -54,3 +55,12 @@ def flush(scope: Scope) -> None:
         watch.ledger.postings.collect()
         if not watch.is_over:
             watch.flush()
+
+
+def _renew_lock() -> None:
+    """Go on in a forked child, where nobody gives back what another thread of the parent held."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

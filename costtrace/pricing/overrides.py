@@ -74,6 +74,18 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, s
     return data.get("models", {}), data.get("aliases", {})
 
 
+def check_mappings(where: str, **given: object) -> None:
+    """Raise `PriceTableError` for what has no names to look up."""
+    raise_problems(
+        [
+            f"{what} must be a mapping by name, not {value!r}"
+            for what, value in given.items()
+            if not isinstance(value, Mapping)
+        ],
+        where,
+    )
+
+
 def user_models(
     models: Mapping[str, Mapping[str, Money]], listed: Callable[[str], Model | None], where: str
 ) -> dict[str, Model]:

@@ -57,6 +57,9 @@ class PriceTable:
         self.tariffs: dict[object, Any] = {}  # what `tariff_of` has worked out
         self._has_warned = False
 
+    def __repr__(self) -> str:
+        return f"<PriceTable of {self.as_of}, {len(self.models())} models>"
+
     # Making one
 
     @classmethod
@@ -95,8 +98,9 @@ class PriceTable:
     def _with(
         self, models: Mapping[str, Mapping[str, Money]], aliases: Mapping[str, str], where: str
     ) -> PriceTable:
-        from costtrace.pricing.overrides import raise_problems, user_models
+        from costtrace.pricing.overrides import check_mappings, raise_problems, user_models
 
+        check_mappings(where, models=models, aliases=aliases)
         merged = {**self._models, **user_models(models, self._listed, where)}
         table = PriceTable(self._catalogue, merged, {**self._aliases, **aliases})
         raise_problems(

@@ -15,7 +15,7 @@ from costtrace.reports.summary import BudgetRow, Summary, added, has_known_cost,
 from costtrace.reports.table import Column
 
 MOST_ROWS = 20
-NO_CALLS = "No calls yet."
+NO_CALLS, NO_SUCH_CALLS = "No calls yet.", "No such calls."
 _MOST_NAMES = 5
 _WORDING = {
     "reported": "from reported usage",
@@ -38,7 +38,7 @@ class Section:
 
 def sections(summary: Summary) -> list[Section]:
     """Return the tables of a report; groups beyond the dearest 20 are summed up in one row."""
-    found = [_budgets(summary.budgets)] if summary.budgets else []
+    found = [budget_section(summary.budgets)] if summary.budgets else []
     if is_empty(summary):
         return found
     total = summary.total
@@ -52,6 +52,22 @@ def sections(summary: Summary) -> list[Section]:
     if summary.by_path:
         groups.append(_stack(summary))
     return groups + found
+
+
+def budget_section(budgets: Sequence[BudgetRow]) -> Section:
+    """Return the table of where budgets stand."""
+    names = ("Limit", "Spent", "Reserved", "Remaining", "Used")
+    return Section(
+        title="Budgets",
+        columns=(
+            Column("Budget", can_shrink=True),
+            Column("Window"),
+            *(Column(name, is_number=True) for name in names),
+            Column("Resets at"),
+        ),
+        rows=tuple(_budget_row(one) for one in budgets),
+        shares=tuple(_fraction(one.spent_usd, one.limit_usd or Decimal(0)) for one in budgets),
+    )
 
 
 def is_empty(summary: Summary) -> bool:
@@ -77,7 +93,7 @@ def selection(summary: Summary) -> str:
 def remarks(summary: Summary) -> Iterator[str]:
     """Yield the lines below the tables: how exact the cost is, the prices' age, the notes."""
     if is_empty(summary):
-        yield NO_CALLS
+        yield NO_SUCH_CALLS if selection(summary) else NO_CALLS
     else:
         yield accuracy(summary)
         if summary.total.unpriced_calls:
@@ -108,7 +124,12 @@ def unpriced(summary: Summary) -> str:
     models = [names_of(one)[0] for one in summary.by_model if one.unpriced_calls]
     more = [f"and {len(models) - _MOST_NAMES} more"] if len(models) > _MOST_NAMES else []
     names = ", ".join(models[:_MOST_NAMES] + more)
-    return f"{calls:,} {'call' if calls == 1 else 'calls'} unpriced, in no amount: {names}."
+    return f"{counted(calls, 'call', 'calls')} unpriced, in no amount: {names}."
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """Return a number with its noun, and with what else follows it: `1 call`, `1,200 calls`."""
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def share(part: Fraction | Decimal, whole: Fraction | Decimal | int) -> str:
@@ -188,21 +209,6 @@ def _stack(summary: Summary) -> Section:
         shares=tuple(
             _fraction(one.inclusive_usd or Decimal(0), summary.total.cost_usd) for one in costs
         ),
-    )
-
-
-def _budgets(budgets: Sequence[BudgetRow]) -> Section:
-    names = ("Limit", "Spent", "Reserved", "Remaining", "Used")
-    return Section(
-        title="Budgets",
-        columns=(
-            Column("Budget", can_shrink=True),
-            Column("Window"),
-            *(Column(name, is_number=True) for name in names),
-            Column("Resets at"),
-        ),
-        rows=tuple(_budget_row(one) for one in budgets),
-        shares=tuple(_fraction(one.spent_usd, one.limit_usd or Decimal(0)) for one in budgets),
     )
 
 

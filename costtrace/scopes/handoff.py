@@ -98,6 +98,8 @@ def from_headers(
     headers: Mapping[str, str], secret: str | bytes | None = None, *, now: datetime | None = None
 ) -> Handoff:
     """What `to_headers()` put in, however the names are spelled now; see `decode()` for errors."""
+    if not callable(getattr(headers, "items", None)):
+        raise TypeError(f"headers must map names to values, but they are {headers!r}")
     for name, value in headers.items():
         if name.lower() == HEADER.lower():
             return decode(value, secret, now or datetime.now(timezone.utc))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
 from threading import RLock
+from weakref import WeakSet
 
 from costtrace.entry import Alert, CostEntry
 from costtrace.money import PICO_PER_USD, to_usd
@@ -46,6 +48,7 @@ class PrometheusSink:
         self._series: dict[tuple[str, ...], list[int]] = {}
         self._alerts = 0
         self._lock = RLock()
+        _sinks.add(self)
 
     def entry(self, entry: CostEntry) -> None:
         """Count an entry."""
@@ -76,9 +79,24 @@ class PrometheusSink:
             alerts = self._alerts
         return "".join(f"{line}\n" for line in _exposition(series, alerts))
 
+    def renew_lock(self) -> None:
+        """Go on in a forked child, where nobody gives back what another thread held."""
+        self._lock = RLock()
+
     def _labels(self, entry: CostEntry) -> tuple[str, ...]:
         labels = (self._functions.label(entry.function_name), self._models.label(entry.model))
         return (*labels, self._users.label(entry.user_id)) if self._users.most else labels
+
+
+_sinks: WeakSet[PrometheusSink] = WeakSet()
+
+
+def _renew_locks() -> None:
+    for sink in list(_sinks):
+        sink.renew_lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 class _Names:

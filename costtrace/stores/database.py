@@ -14,7 +14,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -141,19 +141,15 @@ class Database:
         """Copy the ledger as it is now into a new file, while others go on writing."""
         if path.exists():
             raise BudgetStoreError(f"{path}: there is a file already; a backup never replaces one")
+        _check_folder(path)
         part = path.with_name(path.name + ".part")
-        with self.read() as run:
-            del run
+        with self.read():
             assert self._open.reader is not None
-            copy = sqlite3.connect(part)
             try:
-                self._open.reader.backup(copy)
-                copy.execute("PRAGMA journal_mode=DELETE")
+                _copy(self._open.reader, part)
             except sqlite3.Error as error:
                 part.unlink(missing_ok=True)
                 raise BudgetStoreError(f"{path}: the backup failed: {error}") from error
-            finally:
-                copy.close()
         part.rename(path)
 
     def close(self) -> None:
@@ -270,12 +266,10 @@ class Database:
                 f"{self.path}: needs SQLite {needed} or newer; this Python has "
                 f"{sqlite3.sqlite_version}"
             )
-        folder = self.path.parent
-        if not folder.is_dir():
-            raise BudgetStoreError(f"{self.path}: the folder {folder} does not exist: create it")
+        _check_folder(self.path)
         if self.path.is_dir():
             raise BudgetStoreError(f"{self.path}: is a folder; name a file in it")
-        found = None if self._allow_network else network_file_system(folder)
+        found = None if self._allow_network else network_file_system(self.path.parent)
         if found is not None:
             raise BudgetStoreError(
                 f"{self.path}: is on a {found} file system, where processes cannot share a SQLite "
@@ -395,6 +389,18 @@ class Database:
             return os.stat(self.path).st_ino
         except FileNotFoundError:
             return 0
+
+
+def _check_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise BudgetStoreError(f"{path}: the folder {path.parent} does not exist: create it")
+
+
+def _copy(source: sqlite3.Connection, file: Path) -> None:
+    """Copy a database as it is now into a file that stands by itself, without a log beside it."""
+    with closing(sqlite3.connect(file)) as copy:
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -208,6 +208,9 @@ class SQLiteStore(SQLiteMoves):
             damaged = [text for text in found if text != "ok"] + questions.damaged()
             return damaged + questions.differences()
 
+    def __repr__(self) -> str:
+        return f"<SQLiteStore of {str(self.path)!r}>"
+
     # -- the file ----------------------------------------------------------------------------
 
     def backup(self, path: str | os.PathLike[str]) -> None:
@@ -254,7 +257,7 @@ def file_identity(path: Path) -> str:
 
 
 def _file_path(path: str | os.PathLike[str]) -> Path:
-    text = os.fspath(path)
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
         raise TypeError(f"path must be a text or a path, not {path!r}")
     if not text or "\0" in text or text == ":memory:":

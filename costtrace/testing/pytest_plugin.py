@@ -116,6 +116,7 @@ class Meter:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Fail a test that took more than its mark allows."""
+        __tracebackhide__ = True
         limits = _limits(item.get_closest_marker(MARK))
         result = yield
         if self._heard is not None:
@@ -230,6 +231,7 @@ def _limits(mark: pytest.Mark | None) -> dict[str, Decimal]:
     """Return the limits that a mark states, checked."""
     from costtrace.money import to_pico, to_usd
 
+    __tracebackhide__ = True  # what is wrong is in the test's own file
     if mark is None:
         return {}
     if mark.args or not mark.kwargs or set(mark.kwargs) - set(LIMITS):
@@ -245,15 +247,16 @@ def _limits(mark: pytest.Mark | None) -> dict[str, Decimal]:
 
 def _passed_limits(use: TestUse, limits: dict[str, Decimal]) -> Iterator[str]:
     from costtrace.money import format_usd
+    from costtrace.reports.section import counted
 
     usd, cost = limits.get("usd"), use.cost_usd
     if usd is not None and cost is None:
         yield f"the cost of the test is not known: no price for one of {', '.join(use.models)}"
     elif usd is not None and cost is not None and cost > usd:
         yield f"the calls of the test cost {format_usd(cost)}, its limit is {format_usd(usd)}"
-    for name, found in (("tokens", use.tokens), ("calls", use.calls)):
+    for name, one, found in (("tokens", "token", use.tokens), ("calls", "call", use.calls)):
         if name in limits and found > limits[name]:
-            yield f"the test took {found:,} {name}, its limit is {int(limits[name]):,}"
+            yield f"the test took {counted(found, one, name)}, its limit is {int(limits[name]):,}"
 
 
 def _packed(use: TestUse) -> str:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from costtrace.testing.log import Received
 from costtrace.testing.reply import Reply
@@ -42,15 +43,26 @@ class Replies:
             self._rules: list[_Rule] = []
             self._queue: deque[Reply] = deque()
             self._script: Script | None = None
-            self.default = Reply()
+            self._default = Reply()
+
+    @property
+    def default(self) -> Reply:
+        """The reply where nothing else decides."""
+        return self._default
+
+    @default.setter
+    def default(self, reply: Reply) -> None:
+        self._default = _checked(reply)
 
     def add_rule(self, match: Match, reply: Reply | Script, times: int | None) -> None:
         """Answer matching requests, `times` of them or all, with `reply`."""
         with self._lock:
-            self._rules.append(_Rule(match, reply, times))
+            self._rules.append(_Rule(match, _checked(reply, or_script=True), times))
 
     def enqueue(self, *replies: Reply) -> None:
         """Answer the next model calls with these, one each."""
+        for reply in replies:
+            _checked(reply)
         with self._lock:
             self._queue.extend(replies)
 
@@ -87,3 +99,15 @@ class Replies:
                     rule.times -= 1
                 return rule.reply
         return None
+
+
+_Answering = TypeVar("_Answering", bound="Reply | Script")
+
+
+def _checked(reply: _Answering, *, or_script: bool = False) -> _Answering:
+    """Return what a test has asked for; here it is told what would surprise it in an answer."""
+    if isinstance(reply, Reply) or (or_script and callable(reply) and not isinstance(reply, type)):
+        return reply
+    wanted = "a Reply or a function that returns one" if or_script else "a Reply"
+    hint = f": write Reply(text={reply!r})" if isinstance(reply, str) else ""
+    raise TypeError(f"an answer must be {wanted}, not {type(reply).__name__}{hint}")

@@ -6,6 +6,7 @@ they are, hostile texts are cut into pieces.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from costtrace.tokens.counts import TokenCount
 from costtrace.tokens.families import Family, family
 from costtrace.tokens.memory import CountMemory
 from costtrace.tokens.pieces import cut, estimate, utf8_length
-from costtrace.tokens.vocabulary import is_cached
+from costtrace.tokens.vocabulary import FILES, is_cached
 
 if TYPE_CHECKING:
     import tiktoken
@@ -145,3 +146,19 @@ _useless: set[str] = set()
 _loading = threading.RLock()
 _under_way: list[str] = []  # not empty for the handler of a signal that broke into loading
 _memories: dict[tuple[str, bool], CountMemory] = {}
+
+
+def _after_fork_in_child() -> None:
+    """Go on without what another thread of the parent was loading.
+
+    Its lock is never given back, and neither is tiktoken's own: in this process nothing is loaded
+    any more, and what is not there is estimated.
+    """
+    global _loading
+    _loading = threading.RLock()
+    if _under_way:
+        _under_way.clear()
+        _useless.update(FILES)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

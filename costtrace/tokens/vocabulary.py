@@ -89,6 +89,15 @@ _checked: dict[tuple[str, int, int], bool] = {}  # (path, size, mtime) -> its ha
 _checked_lock = threading.RLock()
 
 
+def _renew_lock() -> None:
+    """Go on in a forked child, where nobody gives back what another thread of the parent held."""
+    global _checked_lock
+    _checked_lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 def is_cached(encoding: str) -> bool:
     """Tell whether tiktoken can load `encoding` from its cache, without any download.
 

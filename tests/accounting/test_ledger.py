@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from costtrace import (
     Alert,
     BudgetExceededError,
+    BudgetStoreError,
     CallConflictError,
     CostLedger,
     MemoryStore,
@@ -48,6 +50,33 @@ def test_an_unknown_model_has_no_cost_and_warns_once(any_ledger: CostLedger):
     assert any_ledger.total_cost == COST
     assert any_ledger.totals("model")[-1].unpriced_calls == 2
     assert "2 calls" in any_ledger.render()
+
+
+def test_a_tier_without_a_price_is_named():
+    """The model has a price: to give it another one would not help."""
+    from costtrace import UnpricedModelWarning
+
+    ledger = CostLedger()
+    with pytest.warns(UnpricedModelWarning, match="'gpt-4o-mini' in the tier 'bogus'") as warned:
+        ledger.record(*ANSWER, service_tier="bogus")
+    assert warned[0].filename == __file__
+
+
+def test_a_sink_that_takes_no_alerts_harms_nothing(caplog: pytest.LogCaptureFixture):
+    """It is logged; the entry goes to it, and the alert to all others."""
+
+    class Entries(list[Any]):
+        """Takes entries alone, which is not all that a sink must do."""
+
+        entry = list.append
+
+    heard: list[Alert] = []
+    ledger, entries = CostLedger(COST, on_alert=heard.append), Entries()
+    ledger.sinks.append(entries)  # type: ignore[arg-type]
+    assert ledger.record(*ANSWER) == COST
+    assert [entry.cost_usd for entry in entries] == [COST]
+    assert [alert.threshold for alert in heard] == [0.9]
+    assert "a sink failed to take an alert" in caplog.messages
 
 
 def test_the_same_call_id_is_one_entry(any_ledger: CostLedger):
@@ -90,6 +119,24 @@ def test_details_of_the_usage_are_priced(any_ledger: CostLedger):
         ({"timestamp": "now"}, TypeError),
         ({"tags": {"a": 1}}, TypeError),
         ({"status": "fine"}, ValueError),
+        ({"grade": "perfect"}, ValueError),
+        ({"provider": 5}, TypeError),
+        ({"operation": ["chat"]}, TypeError),
+        ({"request_model": b"gpt"}, TypeError),
+        ({"region": 5}, TypeError),
+        ({"service_tier": 5}, TypeError),
+        ({"response_id": 5}, TypeError),
+        ({"price_id": 5}, TypeError),
+        ({"adjusts": 5}, TypeError),
+        ({"streamed": "no"}, TypeError),
+        ({"attempts": "two"}, TypeError),
+        ({"attempts": -1}, ValueError),
+        ({"duration_s": "1 s"}, TypeError),
+        ({"duration_s": float("nan")}, ValueError),
+        ({"reserved_usd": -1}, ValueError),
+        ({"call_path": ["main", 5]}, TypeError),
+        ({"call_path": "main"}, TypeError),
+        ({"call_path": 5}, TypeError),
         ({"usage": Usage(input_tokens=5)}, ValueError),
         ({"usage": {"input_tokens": 1000}}, TypeError),
     ],
@@ -102,6 +149,16 @@ def test_what_cannot_be_recorded_says_so_and_enters_nothing(
     with pytest.raises(error, match=next(iter(wrong)).rstrip("s")):
         any_ledger.record(**{**dict(zip(names, ANSWER, strict=True)), **wrong})
     assert len(any_ledger.entries) == 0
+    assert any_ledger.health().waiting == 0
+
+
+def test_a_detail_that_is_none_is_as_good_as_left_out(any_ledger: CostLedger):
+    """Whoever passes on what another system may not know need not ask for each."""
+    names = ("provider", "service_tier", "response_id", "duration_s", "attempts", "tags", "usage")
+    any_ledger.record(*ANSWER, call_id="a", **dict.fromkeys(names))
+    any_ledger.record(*ANSWER, call_id="b")
+    one, other = any_ledger.entries
+    assert replace(one, call_id="", timestamp=other.timestamp) == replace(other, call_id="")
 
 
 def test_every_grouping_sums_to_the_total(any_ledger: CostLedger):
@@ -217,6 +274,45 @@ def test_the_report_prints_and_renders(any_ledger: CostLedger):
         any_ledger.render("pdf")
 
 
+@pytest.mark.parametrize("format_", ["text", "json", "csv", "markdown", "html"])
+def test_a_written_report_is_the_rendered_one(format_: str):
+    """No line is added to it: an empty one at the end of a CSV file is one row too many."""
+    ledger = CostLedger(clock=lambda: datetime(2026, 11, 20, tzinfo=timezone.utc))
+    ledger.record(*ANSWER)
+    out = io.StringIO(newline="")
+    ledger.report(out, format=format_)
+    assert out.getvalue() == ledger.render(format_)
+    with pytest.raises(TypeError, match="open for writing text, not"):
+        ledger.report("report.txt")  # type: ignore[arg-type]
+
+
+def test_a_closed_ledger_can_still_be_shown(tmp_path: Any):
+    """A debugger that shows it, or a log line that names it, gets a text and no error."""
+    ledger = CostLedger(path=tmp_path / "costs.db")
+    entries = ledger.entries
+    ledger.record(*ANSWER)
+    assert (repr(ledger), repr(entries)) == (
+        "<CostLedger of 1 entries, 0.00021 USD>",
+        "<1 entries>",
+    )
+    ledger.close()
+    assert "closed" in repr(ledger)
+    assert "closed" in repr(entries)
+
+
+def test_entries_are_found_by_their_place(any_ledger: CostLedger):
+    """From the front and from the back, as in a list; what is not there is an `IndexError`."""
+    for user in ("ann", "ben", "cy"):
+        any_ledger.record("gpt-4o-mini", "answer", user, 10, 10)
+    users = [entry.user_id for entry in any_ledger.entries]
+    for place in (0, 2, -1, -3):
+        assert any_ledger.entries[place].user_id == users[place]  # type: ignore[union-attr]
+    assert [one.user_id for one in any_ledger.entries[1:]] == users[1:]  # type: ignore[union-attr]
+    for place in (3, -4):
+        with pytest.raises(IndexError, match=f"no entry {place}: there are 3"):
+            any_ledger.entries[place]
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -230,6 +326,8 @@ def test_the_report_prints_and_renders(any_ledger: CostLedger):
         ({"clock": lambda: datetime(2026, 1, 1)}, ValueError),
         ({"prices": 5}, TypeError),
         ({"store": object()}, TypeError),
+        ({"store": MemoryStore}, TypeError),
+        ({"path": 5}, TypeError),
         ({"path": "x.db", "store": MemoryStore()}, ValueError),
     ],
 )
@@ -257,6 +355,18 @@ def test_a_backup_holds_everything(tmp_path: Any):
         assert copy.total_cost == COST
     with pytest.raises(TypeError, match="path="):
         CostLedger().backup(tmp_path / "never.db")
+
+
+def test_what_cannot_be_written_to_is_named(tmp_path: Any):
+    """The new file, not the ledger, which is well; and what would be a target to copy into."""
+    with CostLedger(path=tmp_path / "costs.db") as ledger:
+        with pytest.raises(BudgetStoreError, match=r"none/copy\.db: the folder .* create it"):
+            ledger.backup(tmp_path / "none" / "copy.db")
+        (tmp_path / "copy.db.part").write_text("no database " * 500)
+        with pytest.raises(BudgetStoreError, match=r"copy\.db: the backup failed"):
+            ledger.backup(tmp_path / "copy.db")
+        with pytest.raises(TypeError, match=r"copy_to\(CostLedger\(path='copy.db'\)\)"):
+            ledger.copy_to("copy.db")  # type: ignore[arg-type]
 
 
 def test_the_clock_is_followed(clock: Any):

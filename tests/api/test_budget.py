@@ -56,6 +56,8 @@ def embed(openai_client: Any, provider: LoopbackProvider) -> Any:
         ({"wait": "5"}, TypeError, "wait"),
         ({"max_tokens": -1}, ValueError, "max_tokens"),
         ({"max_calls": 1.5}, TypeError, "max_calls"),
+        ({"cover_retries": "no"}, TypeError, "True or False"),
+        ({"ask_provider": "no"}, TypeError, "True or False"),
         ({"on_unknown_model": "guess"}, ValueError, "assume_max"),
         ({"on_store_error": "hope"}, ValueError, "refuse"),
         ({"tags": {1: "a"}}, TypeError, "tag"),
@@ -212,7 +214,7 @@ def test_tokens_and_calls_are_limited_too(embed: Any, provider: LoopbackProvider
     with budget("alice", max_calls=2, ledger=ledger):
         embed()
         embed()
-        with pytest.raises(BudgetExceededError, match="2 calls made"):
+        with pytest.raises(BudgetExceededError, match=r"; calls: 2 made and 0 in flight, of 2$"):
             embed()
     with budget("bob", max_tokens=250, ledger=ledger):
         embed()
@@ -245,6 +247,14 @@ def test_by_hand_for_other_providers(any_ledger: CostLedger):
     b.record("0.20")
     assert b.spent_usd == Decimal("0.50")
     assert len(any_ledger.entries) == 3
+
+
+def test_a_hold_shows_itself(ledger: CostLedger):
+    """How much, for whom, and whether it still counts."""
+    hold = budget("alice", 1, ledger=ledger).authorize("0.25")
+    assert repr(hold) == "<Hold of 0.25 USD for 'alice', open>"
+    hold.settle("0.1")
+    assert repr(hold) == "<Hold of 0.25 USD for 'alice', ended>"
 
 
 @pytest.mark.parametrize("amount", [-1, float("nan"), "x", True, None])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from costtrace import CostLedger, active, tracked
+from costtrace import CostLedger, active, budget, tracked
 from costtrace.testing import LoopbackProvider
 
 
@@ -337,5 +337,19 @@ def test_a_wrong_option_is_an_error_at_decoration(options: Any, error: type[Exce
 def test_what_is_no_function_is_refused():
     """`tracked("name")` is a likely slip; the error shows the right way."""
     wrong: Any = "answer"
-    with pytest.raises(TypeError, match="function_name="):
+    with pytest.raises(TypeError, match="function_name='answer'"):
         tracked(wrong)
+    wrong = 5
+    with pytest.raises(TypeError, match="functions, not int 5"):
+        tracked(wrong)
+
+
+def test_a_class_is_refused(ledger: CostLedger):
+    """Its methods would not be tracked, which is what its author wants."""
+
+    class Plain:
+        """Has methods."""
+
+    for decorate in (tracked, tracked(function_name="x"), budget("alice", 1, ledger=ledger)):
+        with pytest.raises(TypeError, match="not the class Plain: decorate its methods"):
+            decorate(Plain)  # type: ignore[operator]

@@ -126,6 +126,16 @@ def test_a_replay_reads_well(cli: Cli, spent: Path):
     assert "Refused: what the call did cost no longer fitted." in text
 
 
+def test_a_replay_fits_the_terminal(cli: Cli, spent: Path, monkeypatch: pytest.MonkeyPatch):
+    """What its words mean is told in lines that do not run over the edge."""
+    monkeypatch.setenv("COLUMNS", "70")
+
+    _, _, remarks = cli("budgets", spent, "--replay", "--limit", "*=1").out.partition("Refused:")
+
+    assert "reserved for it: it would have been sent" in " ".join(remarks.split())
+    assert max(map(len, remarks.splitlines())) <= 70
+
+
 def test_a_replay_leaves_the_ledger_alone(cli: Cli, spent: Path):
     """Nothing on paper is written anywhere."""
     before = cli("export", spent).out

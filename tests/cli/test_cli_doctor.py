@@ -53,16 +53,17 @@ def test_keys_are_never_told(cli: Cli, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_wrong_settings_are_problems(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A budget that is no amount, a price file that cannot be used: status 1."""
+    """A budget that is no amount, days that are none, a price file of no use: status 1."""
     (tmp_path / "bad.json").write_text('{"models": {"house": {"inputs": 1}}}')
     monkeypatch.setenv("COSTTRACE_BUDGET_USD", "plenty")
+    monkeypatch.setenv("COSTTRACE_KEEP_DAYS", "0")
     monkeypatch.setenv("COSTTRACE_PRICES", str(tmp_path / "bad.json"))
 
     done = cli("doctor", "--json")
     problems = [one["name"] for one in done.json["findings"] if one["verdict"] == "problem"]
 
     assert done.status == 1
-    assert problems == ["own prices", "COSTTRACE_BUDGET_USD"]
+    assert problems == ["own prices", "COSTTRACE_BUDGET_USD", "COSTTRACE_KEEP_DAYS"]
 
 
 def test_whoever_else_has_replaced_a_method_is_named(cli: Cli):

@@ -129,6 +129,15 @@ def test_an_unknown_price_stays_unknown(cli: Cli):
     assert (row["input_cost_usd"], row["max_cost_usd"]) == (None, None)
 
 
+def test_a_tier_without_a_price_is_named(cli: Cli):
+    """The model has a price, in other tiers."""
+    Path("prompt.txt").write_text(SKY)
+
+    done = cli("estimate", "prompt.txt", "--model", "gpt-4o", "--max-tokens", "5", "--tier", "slow")
+
+    assert "No price is known for 'gpt-4o' in the tier 'slow'" in done.err
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

@@ -116,7 +116,7 @@ def test_what_contradicts_the_ledger_stays_out(cli: Cli, costs: Path):
     done = cli("import", costs, "changed.jsonl")
 
     assert done.status == 1
-    assert "0 entries came in, 1 were there already" in done.err
+    assert "0 entries came in, 1 was there already" in done.err
     assert done.err.count("another cost") == 2
     assert cli("report", costs, "--json").json["total"]["cost_usd"] == "0.00192"
 
@@ -147,6 +147,17 @@ def test_standard_input_and_output_will_do(shell: Cli, costs: Path, tmp_path: Pa
         ('{"tags": {"team": 1}}', "line 2: tags must be an object of texts"),
         ('{"call_path": "answer"}', "line 2: call_path must be a list of texts"),
         ('{"user_id": ""}', "line 2: user_id must be a text, not ''"),
+        ('{"provider": 5}', "line 2: provider must be a text, not 5"),
+        ('{"operation": []}', "line 2: operation must be a text, not []"),
+        ('{"response_id": {}}', "line 2: response_id must be a text, not {}"),
+        ('{"price_id": -1}', "line 2: price_id must be a text, not -1"),
+        ('{"streamed": "no"}', "line 2: streamed must be True or False, not 'no'"),
+        ('{"attempts": 1.5}', "line 2: attempts must be an int, not float 1.5"),
+        ('{"duration_s": "long"}', "line 2: duration_s must be a number of seconds"),
+        ('{"status": "fine"}', "line 2: status must be 'ok', 'error', 'partial' or 'raised'"),
+        ('{"grade": 5}', "line 2: grade must be 'reported'"),
+        ('{"cost_usd": "1e30"}', "line 2: cost_usd of Decimal('1E+30') US dollars is above"),
+        ('{"model": "\\ud800"}', "line 2: model holds half a surrogate pair"),
     ],
 )
 def test_a_line_that_is_wrong_keeps_all_of_it_out(

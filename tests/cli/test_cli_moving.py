@@ -160,6 +160,23 @@ def test_factory_that_makes_no_store_is_named(cli: Cli, home: str, costs: Path):
     assert "name one ledger" in cli("budgets").err
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("unset", "def make():\n    return {}['COSTS_REDIS']\n", "make raised KeyError: 'COSTS_R"),
+        ("halved", "def make(:\n", "halved cannot be imported: SyntaxError: "),
+    ],
+)
+def test_factory_that_fails_is_one_line(cli: Cli, name: str, text: str, said: str):
+    """Such as one whose server's address is not in the environment."""
+    Path(f"{name}.py").write_text(text)
+
+    done = cli("budgets", "--store", f"{name}:make")
+
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"costtrace: --store {name}:make: {said}")
+
+
 def test_ledger_copies_itself(tmp_path: Path, busy: Path):
     """The same in Python: into another ledger or a store."""
     with CostLedger(path=busy) as ledger, CostLedger(path=tmp_path / "b.db") as copy:
@@ -182,7 +199,7 @@ def test_user_is_forgotten(cli: Cli, busy: Path):
     done = cli("forget", busy, "alice", "--as", "someone")
 
     assert done.status == 0
-    assert "2 entries are now those of someone" in done.err
+    assert "2 entries now belong to someone" in done.err
     assert facts(cli, "report", busy)["total"] == before
     for file in busy.parent.glob("busy.db*"):
         assert b"alice" not in file.read_bytes(), file

@@ -74,7 +74,22 @@ def test_version(cli: Cli):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nonsense"], "invalid choice: 'nonsense'"),
+        (["nonsense"], "there is no command 'nonsense' (costtrace --help)"),
+        (["reprot", "x.db"], "there is no command 'reprot'; did you mean report?"),
+        (["report", "x.db", "--bye", "day"], "--bye day; did you mean --by? (see costtrace report"),
+        (["tokenizers", "x.db"], "arguments: x.db (see costtrace tokenizers --help)"),
+        (["--verbose"], "missing: COMMAND (see costtrace --help)"),
+        (["run"], "missing: SCRIPT (see costtrace run --help)"),
+        (["report", "x.db", "--json", "--format", "csv"], "--format: not allowed with"),
+        (["report", "x.db", "--stacks", "--json"], "--json: not allowed with"),
+        (["report", "x.db", "--stacks", "--top", "3"], "leave out --by and --top"),
+        *(
+            ([name, "x.db", "--since", "2026-11-02", "--until", "2026-11-02"], "is not before")
+            for name in ("report", "advise", "export", "budgets")
+        ),
+        (["budgets", "x.db", "--since", "7d"], "--since and --until go with --replay"),
+        (["prices", "nonsense"], "`costtrace prices` lists all models"),
+        (["reprice", "x.db", "--prices", "none.json"], "there is no price file none.json"),
         (["report"], "name one ledger: a file such as costs.db"),
         (["report", "x.db", "--frob"], "unrecognized arguments: --frob"),
         (["report", "x.db", "--format", "pdf"], "invalid choice: 'pdf'"),
@@ -133,6 +148,21 @@ def test_no_command_but_those_that_call_loads_an_sdk(shell: Cli, costs: Path):
 
     assert done.stderr == ""
     assert done.returncode == 0
+
+
+def test_one_is_not_several(cli: Cli, tmp_path: Path):
+    """A single entry, call or line is spoken of as one."""
+    with costtrace.CostLedger(path=tmp_path / "one.db") as ledger:
+        ledger.record("gpt-4o-mini", "answer", "alice", 10, 10)
+
+    assert "one.db: 1 entry, and every" in cli("verify", "one.db").out
+    assert "1 entry, 1 call, $" in cli("doctor", "one.db").out
+    assert "1 entry copied" in cli("backup", "one.db", "copy.db").err
+    assert "1 entry written" in cli("export", "one.db", "-o", "one.jsonl").err
+    assert "1 entry came in, 0 were there" in cli("import", "new.db", "one.jsonl").err
+    assert "1 call, 1 of them" in cli("reprice", "one.db").out
+    assert "1 entry now belongs to x" in cli("forget", "one.db", "alice", "--as", "x").err
+    assert "1 entry is gone" in cli("prune", "one.db", "--before", "2999-01-01").err
 
 
 def test_a_reader_that_left_ends_it_quietly(tmp_path: Path):

@@ -160,6 +160,12 @@ def test_a_file_can_take_the_report(cli: Cli, costs: Path, tmp_path: Path):
     assert "no/such/folder.txt cannot be written" in lost.err
 
 
+def test_calls_that_are_not_there_are_told_from_none_at_all(cli: Cli, costs: Path):
+    """A ledger in which nothing matches is not called empty."""
+    assert "\nNo such calls.\n" in cli("report", costs, "--user", "zoe").out
+    assert "\nNo such calls.\n" in cli("report", costs, "--since", "2027-01-01").out
+
+
 def test_an_empty_ledger_has_a_report(cli: Cli, tmp_path: Path):
     """It says that nothing was called yet."""
     CostLedger(path=tmp_path / "x.db").close()

@@ -227,3 +227,25 @@ def test_switched_off_it_refuses(run, script):
 
     assert (done.status, done.out) == (2, "")
     assert "COSTTRACE_DISABLED is set" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "said"),
+    [
+        (("--user", ""), {}, "--user '': user_id must not be empty"),
+        ((), {"COSTTRACE_BUDGET_USD": "abc"}, "COSTTRACE_BUDGET_USD must be a number"),
+        ((), {"COSTTRACE_KEEP_DAYS": "0"}, "COSTTRACE_KEEP_DAYS must be from 1"),
+        ((), {"COSTTRACE_PRICES": "none.json"}, "COSTTRACE_PRICES names none.json, which cannot"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(
+    run, script, words: tuple[str, ...], env: dict[str, str], said: str
+):
+    """It names the option or the variable; the script is not begun."""
+    script("print('begun')\n")
+
+    done = run(*words, "job.py", **env)
+
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"costtrace: {said}")
+    assert done.err.count("\n") == 1

@@ -399,7 +399,7 @@ def test_an_unknown_model_is_never_free(
     with budget("alice", 1, on_unknown_model="assume_max", ledger=ledger) as b:
         ask()
         assert b.spent_usd > 0
-    with budget("bob", ledger=ledger) as b:
+    with budget("bob", ledger=ledger) as b, pytest.warns(UnpricedModelWarning, match="gpt-99") as w:
         ask()
     assert ledger.unpriced_calls == 1
-    assert UnpricedModelWarning
+    assert [warned.filename for warned in w] == [__file__]  # the line that made the call

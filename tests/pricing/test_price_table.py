@@ -27,6 +27,11 @@ def test_the_table_knows_how_old_it_is(table):
     assert table.with_prices({"a": {"input": 1}}).as_of == table.as_of
 
 
+def test_the_table_shows_itself(table):
+    """Of when it is, and how many models it knows."""
+    assert repr(table) == f"<PriceTable of {table.as_of}, {len(table.models())} models>"
+
+
 def test_old_prices_are_warned_about_once(table):
     """Past 90 days, once for each table."""
     mine = table.with_prices({"a": {"input": 1}})

@@ -164,6 +164,14 @@ def test_a_wrong_price_is_refused_with_what_is_wrong(table, prices, says):
     assert "'m'" in str(caught.value)
 
 
+def test_what_has_no_names_is_refused(table):
+    """A list of models, or of aliases, names nothing."""
+    with pytest.raises(PriceTableError, match="models must be a mapping by name, not \\['m'\\]"):
+        table.with_prices(["m"])
+    with pytest.raises(PriceTableError, match="aliases must be a mapping by name, not 5"):
+        table.with_prices({"m": {"input": 1, "output": 2}}, aliases=5)
+
+
 def test_all_that_is_wrong_is_said_at_once(table):
     """One error lists every problem."""
     with pytest.raises(PriceTableError, match=r"'a'.*'x'.*'b'.*negative"):

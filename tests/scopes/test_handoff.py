@@ -150,6 +150,12 @@ def test_headers():
         from_headers({}, SECRET, now=NOW)
 
 
+def test_headers_that_are_none():
+    """The text alone, without its name, is no header."""
+    with pytest.raises(TypeError, match="must map names to values"):
+        from_headers("ct1.a.b", SECRET)
+
+
 def test_errors_are_both_ours_and_value_errors():
     """Who catches ValueError, or everything of costtrace, catches a refusal."""
     assert issubclass(HandoffError, CosttraceError)

@@ -305,3 +305,16 @@ def test_time_out_is_billed_though_nobody_waited(provider: LoopbackProvider) -> 
     provider.wait_finished()
     assert bills(provider) == [20]
     assert not provider.requests[0].is_completed
+
+
+def test_what_is_no_reply_is_refused_where_it_is_asked_for():
+    """Not as a puzzling answer to a later call."""
+    provider: Any = LoopbackProvider()
+
+    with pytest.raises(TypeError, match=r"must be a Reply, not str: write Reply\(text='hello'\)"):
+        provider.queue("hello")
+    with pytest.raises(TypeError, match="must be a Reply, not type"):
+        provider.default = Reply
+    with pytest.raises(TypeError, match="a Reply or a function that returns one, not dict"):
+        provider.on("/embeddings", {"status": 500})
+    assert provider.queued == 0

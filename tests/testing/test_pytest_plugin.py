@@ -115,6 +115,26 @@ def test_a_mark_fails_a_test_that_takes_more(run, limit, problem):
     done.stdout.fnmatch_lines([f"*{problem}"])
 
 
+def test_a_wrong_mark_is_said_without_our_own_code(run):
+    """What is wrong stands in the test's file; a traceback through ours would hide it."""
+    done = run(
+        """
+    @pytest.mark.cost_limit(usd="x", calls=0)
+    def test_wrong(loopback_provider):
+        pass
+
+    @pytest.mark.cost_limit(calls=0)
+    def test_one_call(loopback_provider):
+        ask(loopback_provider, "one")
+"""
+    )
+
+    text = done.stdout.str()
+    assert "cost_limit: usd must be a number" in text
+    assert "def _limits" not in text
+    assert "the test took 1 call, its limit is 0" in text
+
+
 def test_a_mark_lets_a_test_within_it_pass(run):
     """All limits hold, each at what is just allowed."""
     done = run(
