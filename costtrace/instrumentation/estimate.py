@@ -19,6 +19,7 @@ from costtrace.tokens import (
     count_message_tokens,
     count_output,
     exact,
+    most_drawn,
     upper_bound,
 )
 from costtrace.usage import Usage
@@ -196,6 +197,8 @@ class Estimate:
             return 0
         if self._spoken is not None:
             return SPOKEN_TOKENS * (self._spoken + SPOKEN_LEAST)
+        if self.request.operation == "images":
+            return most_drawn(self.request.model, self.request.body) or LARGEST_OUTPUT
         limits = self.tariff.limits
         return (limits and limits.max_output_tokens) or LARGEST_OUTPUT
 
