@@ -69,6 +69,8 @@ class Estimate:
         self.is_dearest = False
         self.upload_bytes = LARGEST_UPLOAD
         """Of the recording that goes with the request, as far as known."""
+        self.uploads = 0
+        """Files that go with it."""
         self._prices = prices
         self._at = at
 
@@ -142,7 +144,9 @@ class Estimate:
         if request.has_hosted_tools:
             return None
         try:
-            return upper_bound(request.body, request.operation, request.provider)
+            return upper_bound(
+                request.body, request.operation, request.provider, files=self.uploads
+            )
         except Exception as error:
             swallowed("bound a prompt", error)
             return None
@@ -151,7 +155,7 @@ class Estimate:
     def closest_input(self) -> int:
         """The same bound, as close as it can be had in this process."""
         request, quick = self.request, self.quick_input
-        if not request.has_hosted_tools:
+        if not request.has_hosted_tools and not self.uploads:
             with guard("count a prompt"):
                 closer = exact(request.body, request.operation, request.provider, request.model)
                 if closer is not None:

@@ -94,3 +94,17 @@ def test_a_small_budget_has_room_for_an_image(
     drawn = Decimal(30) * 2 * 196 / 10**6
     assert drawn < (entry.reserved_usd or 0) < drawn + Decimal("0.001")
     assert (entry.cost_usd or 0) <= (entry.reserved_usd or 0)
+
+
+def test_an_image_that_is_edited_is_reserved_with_what_is_drawn(
+    provider: LoopbackProvider, ledger: CostLedger
+) -> None:
+    """The picture goes as a file beside the request's JSON, where no text tells of it."""
+    images, picture = provider.openai(max_retries=0).images, ("cat.png", b"\x89PNG")
+    with budget("alice", "0.05", ledger=ledger), pytest.raises(BudgetExceededError):
+        images.edit(model="gpt-image-2", image=picture, prompt="A hat", quality="low")
+    with budget("bob", 5, ledger=ledger):
+        images.edit(model="gpt-image-2", image=[picture, picture], prompt="A hat", quality="low")
+    (entry,) = ledger.entries
+    read = Decimal(8) * 2 * 48_600 / 10**6
+    assert read < (entry.reserved_usd or 0) < read + Decimal("0.05")
