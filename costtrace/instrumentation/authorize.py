@@ -100,8 +100,9 @@ class _Authorization:
     def steps(self) -> Steps:
         """Yield the steps that authorize the call; they raise when it is refused."""
         payers = self.payers
-        if (files := self._files) and (size := upload_size(files)):
-            self.estimate.upload_bytes = size
+        if files := self._files:
+            self.estimate.uploads = len(files)
+            self.estimate.upload_bytes = upload_size(files) or self.estimate.upload_bytes
         if payers.is_observed:
             yield self._observe
         if not self.hard:

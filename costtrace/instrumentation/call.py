@@ -57,7 +57,8 @@ class Call:
         self.is_answered = False
         self._started = time.perf_counter()
         self._lock = threading.RLock()
-        self._is_entering = False
+        self._is_in_turn = False
+        self._later: tuple[Callable[[], None], ...] = ()
         self._entered: CostEntry | None = None
         self._is_final = False
 
@@ -166,40 +167,58 @@ class Call:
 
     def end(self) -> None:
         """Learn nothing more of it: what it did cost was entered by somebody else."""
-        with self._lock:
-            self._is_final = True
-            rest_id, self._rest_id = self._rest_id, ""
-        if rest_id:
-            self.charges.release(rest_id)
+        self._in_turn(self._end)
 
     def release(self) -> None:
         """Give back what was reserved: nothing was sent, and there is no entry."""
-        with self._lock:
-            self._is_final = True
+        self._in_turn(self._release)
+
+    def _end(self) -> None:
+        self._is_final = True
+        rest_id, self._rest_id = self._rest_id, ""
+        if rest_id:
+            self.charges.release(rest_id)
+
+    def _release(self) -> None:
+        self._is_final = True
         if self.reserved is not None:
             self.charges.release(self.call_id)
+
+    def _in_turn(self, step: Callable[[], None]) -> None:
+        """Do one step after the other.
+
+        Whoever comes while one is under way, in another thread or in the handler of a signal that
+        broke in here, leaves its own to that one: nobody waits, and no step overtakes another.
+        """
+        with self._lock:
+            if self._is_in_turn:
+                self._later = (*self._later, step)
+                return
+            self._is_in_turn = True
+        try:
+            step()
+        finally:
+            with self._lock:
+                self._is_in_turn = False
+                later, self._later = self._later, ()
+            for one in later:
+                self._in_turn(one)
 
     def _enter(
         self, make: Callable[[], CostEntry], *, is_final: bool, goes_on: bool = False
     ) -> None:
-        with self._lock:
-            if self._is_entering:  # the handler of a signal that broke in here: it comes next
-                again = partial(self._enter, make, is_final=is_final, goes_on=goes_on)
-                self.ledger.postings.dropped.put(again)
-                return
-            if self._is_final:
-                return
-            amend = self._entered is not None
-            self._is_entering, self._is_final = True, is_final
-            try:
-                entry = self._made(make)
-            finally:
-                self._is_entering = False
-            if amend and entry == self._entered and (goes_on or not self._rest_id):
-                return
-            self._entered = entry
-            frees, rest = self._rest_id, self._rest(entry) if goes_on else None
-            self._rest_id = "" if rest is None else rest.call_id
+        self._in_turn(partial(self._enter_now, make, is_final, goes_on))
+
+    def _enter_now(self, make: Callable[[], CostEntry], is_final: bool, goes_on: bool) -> None:
+        if self._is_final:
+            return
+        self._is_final = is_final
+        amend, entry = self._entered is not None, self._made(make)
+        if amend and entry == self._entered and (goes_on or not self._rest_id):
+            return
+        self._entered = entry
+        frees, rest = self._rest_id, self._rest(entry) if goes_on else None
+        self._rest_id = "" if rest is None else rest.call_id
         if self.unknown_attempts and not amend:
             self._enter_lost_attempts()  # first, while the reservation still covers them
         try:

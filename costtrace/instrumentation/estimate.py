@@ -19,6 +19,7 @@ from costtrace.tokens import (
     count_message_tokens,
     count_output,
     exact,
+    most_drawn,
     upper_bound,
 )
 from costtrace.usage import Usage
@@ -68,6 +69,8 @@ class Estimate:
         self.is_dearest = False
         self.upload_bytes = LARGEST_UPLOAD
         """Of the recording that goes with the request, as far as known."""
+        self.uploads = 0
+        """Files that go with it."""
         self._prices = prices
         self._at = at
 
@@ -141,7 +144,9 @@ class Estimate:
         if request.has_hosted_tools:
             return None
         try:
-            return upper_bound(request.body, request.operation, request.provider)
+            return upper_bound(
+                request.body, request.operation, request.provider, files=self.uploads
+            )
         except Exception as error:
             swallowed("bound a prompt", error)
             return None
@@ -150,7 +155,7 @@ class Estimate:
     def closest_input(self) -> int:
         """The same bound, as close as it can be had in this process."""
         request, quick = self.request, self.quick_input
-        if not request.has_hosted_tools:
+        if not request.has_hosted_tools and not self.uploads:
             with guard("count a prompt"):
                 closer = exact(request.body, request.operation, request.provider, request.model)
                 if closer is not None:
@@ -196,6 +201,8 @@ class Estimate:
             return 0
         if self._spoken is not None:
             return SPOKEN_TOKENS * (self._spoken + SPOKEN_LEAST)
+        if self.request.operation == "images":
+            return most_drawn(self.request.model, self.request.body) or LARGEST_OUTPUT
         limits = self.tariff.limits
         return (limits and limits.max_output_tokens) or LARGEST_OUTPUT
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 import uuid
 import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from threading import Lock
+from threading import RLock
+from typing import Any
 
 from costtrace.exceptions import BudgetStoreError
 from costtrace.stores.calls import Run
@@ -51,9 +51,9 @@ class Database:
         self._synchronous = synchronous
         self._timeout_s = timeout_s
         self._allow_network = allow_network
-        self._write_lock, self._read_lock = Lock(), Lock()
-        self._locked_for_fork: list[Lock] = []
-        self._taken_by: dict[Lock, int] = {}
+        self._write_lock: Any = RLock()  # re-entrant ones know whose they are
+        self._read_lock: Any = RLock()
+        self._locked_for_fork: list[Any] = []
         self._open = Connections(path)
         self.names = Names()
         """Of the transactions that keep them."""
@@ -176,15 +176,14 @@ class Database:
     def after_fork_in_child(self) -> None:
         """Start with locks and connections of our own; the parent's stay open, unused."""
         self._locked_for_fork.clear()
-        self._taken_by.clear()
-        self._write_lock, self._read_lock = Lock(), Lock()
+        self._write_lock, self._read_lock = RLock(), RLock()
         self._open.abandon()
         self._open.file_lock.forget()
         self._open.pid = os.getpid()
 
     # -- locks -------------------------------------------------------------------------------
 
-    def _locks(self) -> tuple[Lock, Lock]:
+    def _locks(self) -> tuple[Any, Any]:
         if self._open.pid != os.getpid():  # forked by something that told nobody
             self.after_fork_in_child()
         return self._write_lock, self._read_lock
@@ -212,19 +211,15 @@ class Database:
         return True
 
     @contextmanager
-    def _bounded(self, lock: Lock, deadline: float) -> Iterator[None]:
-        is_locked = False
+    def _bounded(self, lock: Any, deadline: float) -> Iterator[None]:
+        if lock._is_owned():  # by what the handler of a signal has broken into
+            raise BudgetStoreError(f"{self.path}: {AMID_A_STEP}")
         try:
-            if self._taken_by.get(lock) == threading.get_ident():  # a signal's handler
-                raise BudgetStoreError(f"{self.path}: {AMID_A_STEP}")
-            is_locked = lock.acquire(timeout=max(deadline - time.monotonic(), 0))
-            if not is_locked:
+            if not lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
                 raise self._busy("another thread")
-            self._taken_by[lock] = threading.get_ident()
             yield
         finally:
-            if is_locked:
-                self._taken_by.pop(lock, None)
+            if lock._is_owned():
                 lock.release()
 
     def _busy(self, who: str) -> BudgetStoreError:

@@ -75,7 +75,7 @@ class _Crew(Generic[S]):
     """The threads of a lane, apart from it, so that they end when nobody uses it any more."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.pid = os.getpid()
         self.idle: list[_Worker[S]] = []
         self.busy: set[_Worker[S]] = set()
@@ -222,7 +222,7 @@ class _Silence(Generic[S]):
 
     def __init__(self, new_seat: Callable[[], S]) -> None:
         self._new_seat = new_seat
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._since: float | None = None
         self._probes = 0
         self._probed_at = 0.0

@@ -95,27 +95,8 @@ class MemoryStore(MemoryMoves):
 
     def reserve(self, hold: Hold) -> Refusal | None:
         """Hold the worst case on every owner, or, if a limit would be passed, on none."""
-        timestamp_us, _, charge = terms_of(hold.entry)
-        lease = lease_us(hold.lease_s)
         with self._lock:
-            books = self._books
-            if books.is_half_done:
-                books = self._sound_books()
-            if self._is_held(hold, timestamp_us, charge):
-                return None
-            now_us = self._now_us()
-            if now_us >= self._next_lapse_us:
-                self._lapse(now_us, _LAPSED_AT_ONCE)
-            for limit in hold.limits:
-                refused = self._refusal(limit, charge)
-                if refused is not None:
-                    return refused
-            lease_until_us = now_us + lease
-            payers = books.payers_code(hold.owners)
-            books.hold(Held(hold, timestamp_us, charge, payers, lease_until_us))
-            if lease_until_us < self._next_lapse_us:
-                self._next_lapse_us = lease_until_us
-        return None
+            return self._reserve(hold)
 
     def settle(
         self,
@@ -147,9 +128,9 @@ class MemoryStore(MemoryMoves):
                 self._check_age(entry.call_id, facts.timestamp_us)
                 books.book(facts, books.payers_code(owners), None)
             if frees:
-                self.release(frees)
+                self._release(frees)
             if rest is not None:
-                self.reserve(rest)
+                self._reserve(rest)
             if self._keep is not None:
                 self._trim(self._keep)
             return self._crossings(watches) if watches else []
@@ -157,18 +138,7 @@ class MemoryStore(MemoryMoves):
     def release(self, call_id: str) -> bool:
         """Give a hold, or a provisional charge, back: nothing was billed. False if unknown."""
         with self._lock:
-            books = self._sound_books()
-            held = books.holds.get(call_id)
-            if held is not None:
-                books.unhold(held)
-                return True
-            row = books.entries.find(call_id)
-            if row is None:
-                return False
-            record = books.entries.record(row)
-            if record.flags & LAPSED:
-                books.unbook(row, record)
-            return bool(record.flags & LAPSED)
+            return self._release(call_id)
 
     def renew(self, process: str, lease_s: float) -> int:
         """Put off the lapse of all holds of a process that still stand; return how many."""
@@ -298,6 +268,42 @@ class MemoryStore(MemoryMoves):
     def after_fork_in_child(self) -> None:
         """Go on with a lock that no thread of the parent waits for."""
         self._lock = TurnLock()
+
+    def _reserve(self, hold: Hold) -> Refusal | None:
+        timestamp_us, _, charge = terms_of(hold.entry)
+        lease = lease_us(hold.lease_s)
+        books = self._books
+        if books.is_half_done:
+            books = self._sound_books()
+        if self._is_held(hold, timestamp_us, charge):
+            return None
+        now_us = self._now_us()
+        if now_us >= self._next_lapse_us:
+            self._lapse(now_us, _LAPSED_AT_ONCE)
+        for limit in hold.limits:
+            refused = self._refusal(limit, charge)
+            if refused is not None:
+                return refused
+        lease_until_us = now_us + lease
+        payers = books.payers_code(hold.owners)
+        books.hold(Held(hold, timestamp_us, charge, payers, lease_until_us))
+        if lease_until_us < self._next_lapse_us:
+            self._next_lapse_us = lease_until_us
+        return None
+
+    def _release(self, call_id: str) -> bool:
+        books = self._sound_books()
+        held = books.holds.get(call_id)
+        if held is not None:
+            books.unhold(held)
+            return True
+        row = books.entries.find(call_id)
+        if row is None:
+            return False
+        record = books.entries.record(row)
+        if record.flags & LAPSED:
+            books.unbook(row, record)
+        return bool(record.flags & LAPSED)
 
     def _is_held(self, hold: Hold, timestamp_us: int, charge: Charge) -> bool:
         """Return whether this very hold stands; raises if the id stands for another call."""

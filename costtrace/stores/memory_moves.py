@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from costtrace.exceptions import BudgetStoreError
 from costtrace.stores.adding import LABEL_BITS
 from costtrace.stores.base import EVERYTHING, Hold, Query
 from costtrace.stores.books import Books
@@ -14,7 +13,6 @@ from costtrace.stores.columns import LAPSED
 from costtrace.stores.grouping import check_query, matches, times_us
 from costtrace.stores.latches import Latches
 from costtrace.stores.moving import Charged, GoneCharge, GonePart, GoneTotal, Latched, Origin
-from costtrace.stores.reentry import AMID_A_STEP, is_taken_twice
 from costtrace.stores.rows import MINUTE_US
 from costtrace.stores.turns import TurnLock
 
@@ -35,14 +33,9 @@ class MemoryMoves:
         self._taken: dict[str, str] = {}
 
     def _sound_books(self) -> Books:
-        """Return the books; a step that a signal broke off is made good first.
-
-        One that only waits for the handler of a signal is not: it will go on by itself.
-        """
+        """Return the books; a step that a signal broke off is made good first."""
         books = self._books
         if books.is_half_done:
-            if is_taken_twice(self._lock):
-                raise BudgetStoreError(AMID_A_STEP)
             books.mend()
         return books
 

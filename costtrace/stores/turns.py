@@ -11,7 +11,8 @@ import threading
 import time
 from typing import Any
 
-from costtrace.stores.reentry import depth_of
+from costtrace.exceptions import BudgetStoreError
+from costtrace.stores.reentry import AMID_A_STEP
 
 PATIENCE = 100
 """Times that a thread asks again before it queues: by then the step it waits for is a long one."""
@@ -19,14 +20,18 @@ _Lock: Any = type(threading.RLock())
 
 
 class TurnLock(_Lock):  # type: ignore[misc]
-    """A re-entrant lock for short steps; used by `with`, and like `threading.RLock` otherwise."""
+    """A lock for short steps; used by `with`, and like `threading.RLock` otherwise.
+
+    Raises `BudgetStoreError` in the handler of a signal that has broken into such a step.
+    """
 
     def __enter__(self) -> bool:
-        before = depth_of(self) if self._is_owned() else 0
+        if self._is_owned():
+            raise BudgetStoreError(AMID_A_STEP)
         try:
             return self.acquire(False) or self._wait()
         except BaseException:  # a signal's handler raised, perhaps just after the lock was got
-            if self._is_owned() and depth_of(self) > before:
+            if self._is_owned():
                 self.release()
             raise
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         exact,
     )
     from costtrace.tokens.counts import TokenCount
+    from costtrace.tokens.drawing import most_drawn
     from costtrace.tokens.trim import trim_messages, truncate_text
     from costtrace.tokens.vocabulary import TokenizerStatus, fetch, tokenizers
 
@@ -40,6 +41,7 @@ __all__ = [
     "count_tokens",
     "exact",
     "fetch",
+    "most_drawn",
     "tokenizers",
     "trim_messages",
     "truncate_text",
@@ -62,6 +64,7 @@ __getattr__, __dir__ = lazily(
         "count_tokens": "counting",
         "exact": "counting",
         "fetch": "vocabulary",
+        "most_drawn": "drawing",
         "tokenizers": "vocabulary",
         "trim_messages": "trim",
         "truncate_text": "trim",

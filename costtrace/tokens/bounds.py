@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from costtrace.tokens.families import family
+from costtrace.tokens.images import UNKNOWN_MODEL
 from costtrace.tokens.pieces import utf8_length
 from costtrace.tokens.reading import fields, given, is_absent, is_list
 from costtrace.tokens.sizing import FILE, SYSTEM, Measure, Sizing, UnboundedError, read_on
@@ -41,7 +42,7 @@ _UNREAD = frozenset(_SETTINGS.split())  # the model does not read these; anythin
 
 
 def upper_bound(
-    body: Mapping[str, Any], operation: str, provider: str, *, has_files: bool = False
+    body: Mapping[str, Any], operation: str, provider: str, *, files: int = 0
 ) -> int | None:
     """Return the most input tokens a request can have, None where nothing limits them.
 
@@ -49,12 +50,12 @@ def upper_bound(
     alone. None is no fault: the request refers to something that is not in it (an earlier response,
     a PDF, a file's id), or the provider takes turns of its own (web search). What then holds is the
     model's largest input, for each of the provider's turns; `unbounded_reason` tells which it is.
-    `has_files` says that files go with the request beside its JSON (images to be edited).
+    `files` is how many files go with the request beside its JSON (images to be edited).
     """
-    if has_files:
+    if files and operation != "images":
         return None
     try:
-        return size_request(body, operation, provider)
+        return size_request(body, operation, provider) + files * UNKNOWN_MODEL
     except UnboundedError:
         return None
 
@@ -182,8 +183,11 @@ def _add_prompts(sizing: Sizing, body: Mapping[str, Any]) -> None:
 
 
 def _add_descriptions(sizing: Sizing, body: Mapping[str, Any]) -> None:
-    if any(given(body, key) is not None for key in ("image", "images", "mask", "input_reference")):
-        raise UnboundedError("how images count that are changed is not published")
+    if given(body, "input_reference") is not None:
+        raise UnboundedError("how the image counts that a video begins with is not published")
+    for key in ("image", "images", "mask"):  # nor how one that is edited does: the most of any
+        images = given(body, key)
+        sizing.total += UNKNOWN_MODEL * (len(images) if is_list(images) else images is not None)
     for key in ("prompt", "input", "instructions"):
         text = given(body, key)
         if isinstance(text, str):

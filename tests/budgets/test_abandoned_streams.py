@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from alarms import alarms
 
-from costtrace import BudgetStoreError, CostEntry, CostLedger, budget
+from costtrace import BudgetStoreError, CostEntry, CostLedger, Usage, budget
+from costtrace.accounting.charges import Charges
 from costtrace.instrumentation.call import Call
 from costtrace.providers import Reading
 from costtrace.testing import LoopbackProvider, Reply
@@ -149,3 +150,43 @@ def test_a_handler_that_meets_the_same_call_in_the_middle_of_its_entry_puts_it_o
     thread.join(20)
     assert reports == ["begun", "done"]
     check(ledger, 1, users=1)
+
+
+@pytest.mark.parametrize("is_thread", [False, True], ids=["handler", "thread"])
+def test_what_is_learnt_while_a_call_is_entered_comes_after_that(
+    is_thread: bool, ledger: CostLedger, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its scopes are left, the rest of it is about to be reserved again, and it ends just then."""
+    made, entered, calls, ends = Call._made, Charges.enter, [], []
+
+    def noted(call: Call, make: Callable[[], CostEntry]) -> CostEntry:
+        calls.append(call)
+        return made(call, make)
+
+    def broken_into(charges: Charges, entry: CostEntry, **how: Any) -> None:
+        if len(calls) == 2 and not ends:
+            end = partial(calls[-1].settle, Reading(usage=Usage(100, 20)))
+            ends.append(threading.Thread(target=end, daemon=True))
+            if is_thread:
+                ends[0].start()
+                ends[0].join(20)
+                assert not ends[0].is_alive()
+            else:
+                end()
+        entered(charges, entry, **how)
+
+    monkeypatch.setattr(Call, "_made", noted)
+    monkeypatch.setattr(Charges, "enter", broken_into)
+    spender = budget("user-0", 10**6, ledger=ledger)
+    with spender:
+        with budget("user-0", 10**3, ledger=ledger):
+            stream = client.chat.completions.create(
+                model="gpt-4o-mini", messages=ASK, max_tokens=20, stream=True
+            )
+            next(stream)
+        next(stream)
+    assert len(ends) == 1
+    assert spender.reserved_usd == 0
+    assert [(entry.status, entry.cost_usd) for entry in ledger.entries] == [("ok", WHOLE)]
+    assert ledger.verify() == []
+    stream.close()

@@ -28,6 +28,7 @@ def left_behind() -> Iterator[list[str]]:
     """Give the names of our objects that nothing but the garbage collector lets go of."""
     names: list[str] = []
     gc.collect()
+    gc.freeze()  # what others have not let go of yet
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
@@ -39,6 +40,7 @@ def left_behind() -> Iterator[list[str]]:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
+        gc.unfreeze()
 
 
 def ask(sdk: openai.OpenAI) -> None:

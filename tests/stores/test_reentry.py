@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import gc
 import io
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from alarms import alarms
 from homes import KINDS, empty_home
+from store_calls import ALICE, entry, hold
 
 from costtrace import CostLedger, budget
 from costtrace.exceptions import BudgetStoreError
+from costtrace.stores import MemoryStore
+from costtrace.stores.base import ALWAYS
+from costtrace.stores.reentry import AMID_A_STEP
 
 SECONDS = 1.5
 
@@ -76,3 +84,63 @@ def test_handler_that_spends_is_entered_sooner_or_later(kind: str, tmp_path: Pat
     assert len(ledger.entries) == pairs + recorded
     assert ledger.verify() == []
     ledger.close()
+
+
+def broken_into(work: Callable[[], object], handler: Callable[[], object], at: int) -> bool:
+    """Do the work, and the handler after so many instructions of a store; False if there are fewer.
+
+    A signal may be handled after any of them.
+    """
+    left = at
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if "/costtrace/stores/" not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                handler()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return left <= 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_instruction_of_a_step_is_one_that_a_handler_spoils(kind: str, tmp_path: Path) -> None:
+    """Wherever it breaks in to spend: it is entered or told so at once, and both calls are kept."""
+    store = empty_home(kind, "reentry", tmp_path)()
+    at, answers, is_within = 1, set[str](), True
+    while is_within:
+        if kind == "memory":
+            store = MemoryStore()
+        call, other = entry(7, response_id="one"), entry(5, response_id="another")
+
+        def work(store: Any = store, call: Any = call) -> None:
+            store.reserve(hold(call))
+            store.settle(call, ALICE)
+
+        def spend(store: Any = store, other: Any = other) -> None:
+            try:
+                store.settle(other, ALICE)
+                answers.add("")
+            except BudgetStoreError as error:
+                answers.add(str(error))
+
+        is_within = broken_into(work, spend, at)
+        if is_within:
+            store.settle(other, ALICE)  # as what waits is settled once more
+            latest = list(store.entries(newest_first=True))[:2]
+            assert sorted(map(repr, latest)) == sorted(map(repr, (call, other)))
+        at += 1 if kind == "memory" else 5
+    assert {bool(told) for told in answers} == {False, True}
+    assert all(AMID_A_STEP in told for told in answers if told)
+    assert store.balance("ledger", ALWAYS).reserved_pico == 0
+    assert store.verify() == []

@@ -241,7 +241,7 @@ def test_claude_images_are_bounded_by_generation() -> None:
             "summarise",
         ),
         ("embeddings", "openai", {"input": iter(["a"])}, "read only once"),
-        ("images", "openai", {"prompt": "x", "image": "y"}, "not published"),
+        ("videos", "openai", {"prompt": "x", "input_reference": "y"}, "not published"),
         ("transcriptions", "openai", {"model": "whisper-1"}, "not text alone"),
         ("chat", "mistral", chat(user("Hi")), "'mistral' is not known"),
         ("chat", "openai", chat(user(b"Hi")), "bytes"),
@@ -258,10 +258,24 @@ def test_what_nothing_limits_is_none_and_says_why(
 
 
 def test_reason_is_none_where_there_is_a_bound() -> None:
-    """And files that go beside the JSON leave no bound."""
+    """But for files that go beside the JSON of anything else than images."""
     assert unbounded_reason(chat(user("Hi")), "chat", "openai") is None
-    assert upper_bound({"prompt": "A cat"}, "images", "openai") is not None
-    assert upper_bound({"prompt": "A cat"}, "images", "openai", has_files=True) is None
+    assert upper_bound({"prompt": "A cat"}, "videos", "openai") is not None
+    assert upper_bound({"prompt": "A cat"}, "videos", "openai", files=1) is None
+
+
+def test_each_image_that_is_edited_counts_as_the_largest_of_any_model() -> None:
+    """Beside the JSON, as a file, or in it; how they count is not published."""
+    drawn = upper_bound({"prompt": "A cat"}, "images", "openai")
+    assert drawn is not None
+    for images, body, files in [
+        (1, {}, 1),
+        (17, {}, 17),
+        (1, {"image": "data:..."}, 0),
+        (3, {"images": [{"file_id": "1"}, {"file_id": "2"}], "mask": {"file_id": "3"}}, 0),
+    ]:
+        bound = upper_bound({"prompt": "A cat", **body}, "images", "openai", files=files)
+        assert bound == drawn + images * 48_600
 
 
 def test_iterator_of_messages_is_left_alone() -> None:
