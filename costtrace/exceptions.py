@@ -22,7 +22,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from costtrace.money import format_apart, format_usd
+from costtrace.money import exact_sum, format_apart, format_usd
 
 
 class CosttraceError(Exception):
@@ -79,7 +79,8 @@ class BudgetExceededError(CosttraceError):
         """What was left when the call was refused; None where the limit is not one of money."""
         if self.limit_usd is None:
             return None
-        return max(self.limit_usd - self.spent_usd - self.reserved_usd, Decimal(0))
+        taken = exact_sum((self.spent_usd, self.reserved_usd))
+        return max(exact_sum((self.limit_usd, taken.copy_negate())), Decimal(0))
 
     def __str__(self) -> str:
         who = "the ledger" if self.user_id is None else f"user {self.user_id!r}"
@@ -103,17 +104,27 @@ class UnknownPriceError(CosttraceError):
     """No price is known for a model: nothing was sent, or nothing can be estimated.
 
     `user_id` is the user whose limit holds, None where it is the ledger's own. `is_limited` is
-    False where no call was meant, as in `estimate_cost`.
+    False where no call was meant, as in `estimate_cost`. `similar` is the known name that is most
+    like the model's, None where none is near.
     """
 
-    def __init__(self, model: str, user_id: str | None = None, is_limited: bool = True) -> None:
-        super().__init__(model, user_id, is_limited)
+    def __init__(
+        self,
+        model: str,
+        user_id: str | None = None,
+        is_limited: bool = True,
+        similar: str | None = None,
+    ) -> None:
+        super().__init__(model, user_id, is_limited, similar)
         self.model = model
         self.user_id = user_id
         self.is_limited = is_limited
+        self.similar = similar
 
     def __str__(self) -> str:
         unknown = f"no price is known for {self.model!r}"
+        if self.similar is not None:
+            unknown += f" (did you mean {self.similar!r}?)"
         if not self.is_limited:
             return f"{unknown}: give one with PriceTable.with_prices()"
         return (

@@ -6,6 +6,7 @@ of them are exact in every grouping, in Python, in SQL and in Redis.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import TypeAlias
 
@@ -52,6 +53,14 @@ def to_usd(pico: Picodollars) -> Decimal:
     if not fraction:
         return Decimal(dollars)
     return Decimal(pico).scaleb(-12, _EXACT).normalize(_EXACT)
+
+
+def exact_sum(amounts: Iterable[Decimal]) -> Decimal:
+    """Return the sum of US dollars, whatever precision the caller's own decimal context has."""
+    total = Decimal(0)
+    for amount in amounts:
+        total = _EXACT.add(total, amount)
+    return total
 
 
 def exact_text(amount: Decimal) -> str:

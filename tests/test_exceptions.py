@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import pickle
 from datetime import datetime, timezone
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 
 import pytest
 
-from costtrace import BudgetExceededError, UnknownPriceError, budget, estimate_cost
+from costtrace import (
+    BudgetExceededError,
+    PriceTable,
+    UnknownPriceError,
+    budget,
+    estimate_cost,
+)
 
 REFUSED = BudgetExceededError(
     user_id="alice",
@@ -60,6 +66,15 @@ def test_a_refusal_of_one_dear_call_speaks_of_that_limit_alone(ledger):
     )
 
 
+def test_what_is_left_does_not_depend_on_the_callers_precision():
+    """A program may calculate with three digits of its own."""
+    error = BudgetExceededError(
+        "bo", Decimal("12.3456"), Decimal("1.00001"), Decimal("0.00001"), Decimal(20)
+    )
+    with localcontext(Context(prec=3)):
+        assert error.remaining_usd == Decimal("11.34558")
+
+
 @pytest.mark.parametrize(
     "error", [REFUSED, UnknownPriceError("x", "alice"), UnknownPriceError("x", is_limited=False)]
 )
@@ -79,3 +94,15 @@ def test_an_estimate_without_a_price_speaks_of_no_budget():
     assert str(unknown.value) == (
         "no price is known for 'gpt-99': give one with PriceTable.with_prices()"
     )
+
+
+def test_a_misspelt_model_is_told_what_it_may_have_meant(provider, ledger):
+    """Before a call and in an estimate; a model that is known by its name is left as it is."""
+    with pytest.raises(UnknownPriceError, match=r"'gpt-4o-mni' \(did you mean 'gpt-4o-mini'\?\)"):
+        estimate_cost("gpt-4o-mni", 1, 1)
+    with budget("alice", 1, ledger=ledger), pytest.raises(UnknownPriceError) as unknown:
+        provider.openai().chat.completions.create(model="gpt-4o-mni", messages=[], max_tokens=5)
+
+    assert unknown.value.similar == "gpt-4o-mini"
+    assert provider.requests == []
+    assert PriceTable.bundled().similar("gpt-4o-mini") is None

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 from costtrace.accounting.ledger import CostLedger
 from costtrace.accounting.recording import price_of
 from costtrace.entry import CostEntry
-from costtrace.money import to_usd
+from costtrace.money import exact_sum, to_usd
 from costtrace.pricing import Price, PriceTable, cost
 from costtrace.usage import Usage
 
@@ -39,7 +39,8 @@ class Change:
         """What is to be added to the ledger; 0 where the new prices know none."""
         if self.after_usd is None:
             return Decimal(0)
-        return self.after_usd - (self.before_usd or Decimal(0))
+        before = self.before_usd or Decimal(0)
+        return exact_sum((self.after_usd, before.copy_negate()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Repricing:
     @property
     def difference_usd(self) -> Decimal:
         """The sum of all differences."""
-        return sum((change.difference_usd for change in self.changes), Decimal(0))
+        return exact_sum(change.difference_usd for change in self.changes)
 
 
 def reprice(
@@ -113,7 +114,8 @@ def _corrections(entries: Iterable[CostEntry]) -> dict[str, Decimal]:
     added: dict[str, Decimal] = {}
     for entry in entries:
         if entry.adjusts is not None and entry.cost_usd is not None and _is_price_change(entry):
-            added[entry.adjusts] = added.get(entry.adjusts, Decimal(0)) + entry.cost_usd
+            before = added.get(entry.adjusts, Decimal(0))
+            added[entry.adjusts] = exact_sum((before, entry.cost_usd))
     return added
 
 
@@ -139,7 +141,7 @@ def _change(entry: CostEntry, price: Price | None, added: Decimal) -> Change | N
     after = None if amount is None else to_usd(amount)
     before = entry.cost_usd
     if added:
-        before = (before or Decimal(0)) + added
+        before = exact_sum((before or Decimal(0), added))
     if after == before:
         return None
     cause: Cause = "other rates"

@@ -137,7 +137,9 @@ class _Authorization:
             return
         for terms in self.hard:
             if terms.on_unknown_model == "refuse":
-                raise UnknownPriceError(self.call.request.model, terms.user_id)
+                model = self.call.request.model
+                similar = self.call.ledger.prices.similar(model)
+                raise UnknownPriceError(model, terms.user_id, similar=similar)
         if any(terms.on_unknown_model == "assume_max" for terms in self.hard):
             self.estimate.assume_dearest()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from costtrace.caller import stack_level
 from costtrace.exceptions import InstrumentationWarning, UncoveredCallWarning
 from costtrace.instrumentation.answer import AnswerHook
 from costtrace.instrumentation.call import Call
@@ -125,4 +126,4 @@ def _warn(key: tuple[str, str], text: str, category: type[Warning]) -> None:
     if key not in _warned:
         _warned.add(key)
         with guard("warn"):  # where warnings are errors, the call is entered all the same
-            warnings.warn(text, category, stacklevel=2)
+            warnings.warn(text, category, stacklevel=stack_level())

@@ -16,6 +16,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeAlias
 
+from costtrace.caller import stack_level
 from costtrace.exceptions import InstrumentationWarning
 
 log = logging.getLogger("costtrace")
@@ -184,5 +185,5 @@ class PatchedModule:
             warnings.warn(
                 f"calls of the {self.sdk} SDK are not seen: {why}",
                 InstrumentationWarning,
-                stacklevel=2,
+                stacklevel=stack_level(),
             )

@@ -53,5 +53,5 @@ def estimate_cost(
     table = PriceTable.bundled() if prices is None else prices
     picodollars = cost(usage, table.price(model, at, input_tokens=input_tokens))
     if picodollars is None:
-        raise UnknownPriceError(model, is_limited=False)
+        raise UnknownPriceError(model, is_limited=False, similar=table.similar(model))
     return to_usd(picodollars)

@@ -263,6 +263,18 @@ class PriceTable:
         listed = self._catalogue.model_ids(provider)
         return (*own, *(model for model in listed if model not in self._models))
 
+    def similar(self, model: str) -> str | None:
+        """Return the known name that a misspelt one is most like; None where none is near.
+
+        None also for a name that is known, and has no price for what was asked.
+        """
+        from difflib import get_close_matches
+
+        if self.resolve(model) is not None:
+            return None
+        names = [*self.models(), *self.aliases]
+        return next(iter(get_close_matches(model, names, 1, cutoff=0.8)), None)
+
     @property
     def aliases(self) -> dict[str, str]:
         """Every other name -> the model it stands for, a user's own included."""

@@ -305,10 +305,10 @@ def test_a_post_by_hand_is_seen(openai_client: Any, ledger: CostLedger):
 def test_what_is_not_understood_warns_once(
     openai_client: Any, anthropic_client: Any, ledger: CostLedger
 ):
-    """Billable calls without a rule are in no total, and that is said."""
+    """Billable calls without a rule are in no total, and that is said, at the caller's line."""
     with budget("alice", 1, ledger=ledger):
         with (
-            pytest.warns(UncoveredCallWarning, match="/fine_tuning/jobs"),
+            pytest.warns(UncoveredCallWarning, match="/fine_tuning/jobs") as told,
             pytest.raises(openai.NotFoundError),
         ):
             openai_client.fine_tuning.jobs.create(model="m", training_file="f")
@@ -319,4 +319,5 @@ def test_what_is_not_understood_warns_once(
             pytest.raises(openai.NotFoundError),
         ):
             openai_client.post("/rerank", cast_to=object, body={})
+    assert told[0].filename == __file__
     assert len(ledger.entries) == 0
