@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 import uuid
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Lock
 
 from costtrace.exceptions import BudgetStoreError
 from costtrace.stores.calls import Run
@@ -24,7 +22,7 @@ from costtrace.stores.connections import Connections
 from costtrace.stores.forks import survive_forks
 from costtrace.stores.mounts import network_file_system
 from costtrace.stores.names import Names
-from costtrace.stores.reentry import AMID_A_STEP
+from costtrace.stores.reentry import AMID_A_STEP, OwnLock
 from costtrace.stores.schema import APPLICATION_ID, EARLIEST_SQLITE, MIGRATIONS
 from costtrace.stores.statements import READ_META
 
@@ -51,9 +49,8 @@ class Database:
         self._synchronous = synchronous
         self._timeout_s = timeout_s
         self._allow_network = allow_network
-        self._write_lock, self._read_lock = Lock(), Lock()
-        self._locked_for_fork: list[Lock] = []
-        self._taken_by: dict[Lock, int] = {}
+        self._write_lock, self._read_lock = OwnLock(), OwnLock()
+        self._locked_for_fork: list[OwnLock] = []
         self._open = Connections(path)
         self.names = Names()
         """Of the transactions that keep them."""
@@ -180,15 +177,14 @@ class Database:
     def after_fork_in_child(self) -> None:
         """Start with locks and connections of our own; the parent's stay open, unused."""
         self._locked_for_fork.clear()
-        self._taken_by.clear()
-        self._write_lock, self._read_lock = Lock(), Lock()
+        self._write_lock, self._read_lock = OwnLock(), OwnLock()
         self._open.abandon()
         self._open.file_lock.forget()
         self._open.pid = os.getpid()
 
     # -- locks -------------------------------------------------------------------------------
 
-    def _locks(self) -> tuple[Lock, Lock]:
+    def _locks(self) -> tuple[OwnLock, OwnLock]:
         if self._open.pid != os.getpid():  # forked by something that told nobody
             self.after_fork_in_child()
         return self._write_lock, self._read_lock
@@ -216,19 +212,15 @@ class Database:
         return True
 
     @contextmanager
-    def _bounded(self, lock: Lock, deadline: float) -> Iterator[None]:
-        is_locked = False
+    def _bounded(self, lock: OwnLock, deadline: float) -> Iterator[None]:
+        if lock.is_mine():  # a signal's handler
+            raise BudgetStoreError(f"{self.path}: {AMID_A_STEP}")
         try:
-            if self._taken_by.get(lock) == threading.get_ident():  # a signal's handler
-                raise BudgetStoreError(f"{self.path}: {AMID_A_STEP}")
-            is_locked = lock.acquire(timeout=max(deadline - time.monotonic(), 0))
-            if not is_locked:
+            if not lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
                 raise self._busy("another thread")
-            self._taken_by[lock] = threading.get_ident()
             yield
         finally:
-            if is_locked:
-                self._taken_by.pop(lock, None)
+            if lock.is_mine():
                 lock.release()
 
     def _busy(self, who: str) -> BudgetStoreError:

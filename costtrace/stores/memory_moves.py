@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from costtrace.exceptions import BudgetStoreError
@@ -33,6 +34,18 @@ class MemoryMoves:
     def __init__(self) -> None:
         self._ledger_id = os.urandom(16).hex()
         self._taken: dict[str, str] = {}
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A step that changes something, and so not amid another one of the same thread.
+
+        What a signal's handler did between a step's looking and its writing would be undone by it,
+        or done twice.
+        """
+        if self._lock.is_mine():
+            raise BudgetStoreError(AMID_A_STEP)
+        with self._lock:
+            yield
 
     def _sound_books(self) -> Books:
         """Return the books; a step that a signal broke off is made good first.
@@ -125,7 +138,7 @@ class MemoryMoves:
         self, source: str, before: str | None, now: str, part: GonePart, pruned_us: int | None
     ) -> bool:
         """Add a part of another ledger's sums if the note about it is `before`."""
-        with self._lock:
+        with self._alone():
             if self._taken.get(source) != before:
                 return False
             books = self._summed_books()

@@ -5,14 +5,21 @@ from __future__ import annotations
 import gc
 import io
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from alarms import alarms
 from homes import KINDS, empty_home
+from store_calls import ALICE, entry, hold, limit
+from store_interrupts import broken_into_at
 
-from costtrace import CostLedger, budget
-from costtrace.exceptions import BudgetStoreError
+from costtrace import CostLedger, MemoryStore, budget
+from costtrace.entry import CostEntry
+from costtrace.exceptions import BudgetStoreError, CallConflictError
+from costtrace.stores.base import ALWAYS, Watch
 
 SECONDS = 1.5
 
@@ -76,3 +83,54 @@ def test_handler_that_spends_is_entered_sooner_or_later(kind: str, tmp_path: Pat
     assert len(ledger.entries) == pairs + recorded
     assert ledger.verify() == []
     ledger.close()
+
+
+WATCH = Watch("user:alice", ALWAYS, 1, "k")
+STEPS: dict[str, Callable[[MemoryStore, CostEntry], object]] = {
+    "reserve": lambda store, call: store.reserve(hold(call, limit(100))),
+    "settle": lambda store, call: store.settle(call, ALICE, [WATCH]),
+    "release": lambda store, call: store.release(call.call_id),
+    "lapse": lambda store, call: store.lapse(),
+    "rename": lambda store, call: store.rename_user("alice", "bob"),
+}
+"""A handler does any of them, of the same call or another one, in the middle of any of them."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("other", STEPS)
+@pytest.mark.parametrize("is_same", [True, False])
+def test_handler_that_writes_anywhere_in_a_step_in_memory(
+    step: str, other: str, is_same: bool
+) -> None:
+    """Before, after, or told so: no call is entered twice, no limit passed, no alert sent twice."""
+    line, is_broken_into = 0, True
+    while is_broken_into:
+        store, call = MemoryStore(), entry(60)
+        another = call if is_same else entry(60)
+        crossed: list[object] = []
+        if step in ("settle", "release"):
+            store.reserve(hold(call, limit(100)))
+
+        def do(what: str, one: CostEntry, store: MemoryStore, crossed: list[object]) -> None:
+            with suppress(BudgetStoreError, CallConflictError):
+                said = STEPS[what](store, one)
+                if what == "settle":
+                    crossed += said  # type: ignore[misc]
+
+        is_broken_into = broken_into_at(
+            line,
+            partial(do, step, call, store, crossed),
+            partial(do, other, another, store, crossed),
+        )
+        line += 1
+
+        assert store.verify() == []
+        calls = [one.call_id for one in store.entries()]
+        assert len(calls) == len(set(calls))
+        assert len(crossed) <= 1
+        balance = store.balance("user:alice", ALWAYS)
+        if "settle" not in (step, other):
+            assert balance.spent_pico + balance.reserved_pico <= 100
+        assert store.settle(entry(1, call_id="next"), ALICE) == []
+        assert store.verify() == []
+    assert line > 10
