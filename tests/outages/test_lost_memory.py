@@ -25,9 +25,11 @@ def memory() -> Iterator[RedisServer]:
     """A server that keeps nothing on a disk."""
     check_redis()
     server = RedisServer()
-    server.start()
-    yield server
-    server.remove()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def server(memory: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def ledger(server: RedisServer) -> Iterator[CostLedger]:
-    with CostLedger(store=opened("redis", str(server.port), 2)) as ledger:
+    with CostLedger(store=opened("redis", str(server.port), 30)) as ledger:
         yield ledger
 
 

@@ -71,7 +71,7 @@ def test_waiting_for_another_process_ends(path: Path) -> None:
     before = time.monotonic()
     with pytest.raises(BudgetStoreError, match=r"another process has been writing for 0\.2 s"):
         store.release("call")
-    assert 0.2 <= time.monotonic() - before < 1
+    assert 0.2 <= time.monotonic() - before < 5
     assert store.balance("ledger", ALWAYS) == Balance()
 
     lock.release()
