@@ -167,6 +167,9 @@ class Call:
     def end(self) -> None:
         """Learn nothing more of it: what it did cost was entered by somebody else."""
         with self._lock:
+            if self._is_entering:
+                self._put_off(self.end)
+                return
             self._is_final = True
             rest_id, self._rest_id = self._rest_id, ""
         if rest_id:
@@ -182,30 +185,39 @@ class Call:
     def _enter(
         self, make: Callable[[], CostEntry], *, is_final: bool, goes_on: bool = False
     ) -> None:
-        with self._lock:
-            if self._is_entering:  # the handler of a signal that broke in here: it comes next
-                again = partial(self._enter, make, is_final=is_final, goes_on=goes_on)
-                self.ledger.postings.dropped.put(again)
-                return
-            if self._is_final:
-                return
-            amend = self._entered is not None
-            self._is_entering, self._is_final = True, is_final
-            try:
-                entry = self._made(make)
-            finally:
-                self._is_entering = False
-            if amend and entry == self._entered and (goes_on or not self._rest_id):
-                return
-            self._entered = entry
-            frees, rest = self._rest_id, self._rest(entry) if goes_on else None
-            self._rest_id = "" if rest is None else rest.call_id
-        if self.unknown_attempts and not amend:
-            self._enter_lost_attempts()  # first, while the reservation still covers them
+        is_ours = False
         try:
-            self.charges.enter(entry, amend=amend, rest=rest, frees=frees)
-        except Exception as error:
-            swallowed("enter a call", error)
+            with self._lock:
+                if self._is_entering:
+                    self._put_off(partial(self._enter, make, is_final=is_final, goes_on=goes_on))
+                    return
+                if self._is_final:
+                    return
+                amend = self._entered is not None
+                is_ours = self._is_entering = True
+                self._is_final = is_final
+                entry = self._made(make)
+                if amend and entry == self._entered and (goes_on or not self._rest_id):
+                    return
+                self._entered = entry
+                frees, rest = self._rest_id, self._rest(entry) if goes_on else None
+                self._rest_id = "" if rest is None else rest.call_id
+            if self.unknown_attempts and not amend:
+                self._enter_lost_attempts()  # first, while the reservation still covers them
+            try:
+                self.charges.enter(entry, amend=amend, rest=rest, frees=frees)
+            except Exception as error:
+                swallowed("enter a call", error)
+        finally:
+            if is_ours:
+                self._is_entering = False
+
+    def _put_off(self, step: Callable[[], None]) -> None:
+        """Let a step come after the one that is under way, on whose end it may build.
+
+        It is another thread's, or one that the handler of a signal has broken into.
+        """
+        self.ledger.postings.dropped.put(step)
 
     def _rest(self, entry: CostEntry) -> CostEntry | None:
         """Return what of its reservation a call that goes on has not used by now."""

@@ -17,6 +17,7 @@ from alarms import alarms
 from waiting import wait_until
 
 from costtrace import BudgetStoreError, CostEntry, CostLedger, budget
+from costtrace.accounting.charges import Charges
 from costtrace.instrumentation.call import Call
 from costtrace.providers import Reading
 from costtrace.testing import LoopbackProvider, Reply
@@ -143,4 +144,39 @@ def test_a_handler_that_meets_the_same_call_in_the_middle_of_its_entry_puts_it_o
     thread.start()
     thread.join(20)
     assert reports == ["begun", "done"]
+    check(ledger, 1, users=1)
+
+
+@pytest.mark.parametrize("end", [Call.end, partial(Call.settle_partial, is_final=True)])
+def test_a_handler_that_meets_the_same_call_before_its_entry_is_written_puts_it_off(
+    end: Callable[..., None], ledger: CostLedger, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the rest that the entry keeps reserved would be given back before it is held."""
+    made, enter = Call._made, Charges.enter
+    calls: list[Any] = []
+
+    def noted(call: Call, make: Callable[[], CostEntry]) -> CostEntry:
+        calls.append(call)
+        return made(call, make)
+
+    def broken_into(charges: Charges, entry: CostEntry, **how: Any) -> None:
+        if how["amend"] and how["rest"] is not None:  # of the outer scope
+            arguments = () if end is Call.end else (Reading(),)
+            ledger.postings.dropped.put(partial(end, calls[0], *arguments))
+            ledger.report(file=io.StringIO())
+            calls.append("broken into")
+        enter(charges, entry, **how)
+
+    monkeypatch.setattr(Call, "_made", noted)
+    monkeypatch.setattr(Charges, "enter", broken_into)
+    with budget("user-0", 10**6, ledger=ledger):
+        with budget("team", ledger=ledger):
+            stream = client.chat.completions.create(
+                model="gpt-4o-mini", messages=ASK, max_tokens=20, stream=True
+            )
+            next(stream)
+        for _ in range(3):
+            next(stream)
+    assert "broken into" in calls
+    del stream
     check(ledger, 1, users=1)
