@@ -116,12 +116,12 @@ MEMORY = (
         "memory",
         "memory",
         (
-            "                if refused is not None:\n                    return refused",
-            "                if refused is not None:\n"
-            "                    code = books.payers_code(hold.owners)\n"
-            "                    until = now_us + lease\n"
-            "                    books.hold(Held(hold, timestamp_us, charge, code, until))\n"
-            "                    return refused",
+            "            if refused is not None:\n                return refused",
+            "            if refused is not None:\n"
+            "                code = books.payers_code(hold.owners)\n"
+            "                until = now_us + lease\n"
+            "                books.hold(Held(hold, timestamp_us, charge, code, until))\n"
+            "                return refused",
         ),
     ),
     mutant(
