@@ -22,15 +22,24 @@ def interrupted_at(line: int, step: Callable[[], object]) -> bool:
     return False
 
 
-def broken_into_at(line: int, step: Callable[[], object], handler: Callable[[], object]) -> bool:
-    """Do a step, with a signal's handler before a certain line; False if it has fewer."""
+def broken_into_at(
+    line: int,
+    step: Callable[[], object],
+    handler: Callable[[], object],
+    *,
+    is_anywhere: bool = False,
+) -> bool:
+    """Do a step, with a signal's handler before a certain line; False if it has fewer.
+
+    Anywhere: between the lines that take and give back a lock too.
+    """
     lines = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         nonlocal lines
         if "costtrace/stores" not in frame.f_code.co_filename:
             return None
-        if event == "line" and not _is_lock_line(frame):
+        if event == "line" and (is_anywhere or not _is_lock_line(frame)):
             lines += 1
             if lines == line + 1:
                 handler()

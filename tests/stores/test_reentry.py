@@ -86,6 +86,30 @@ def test_handler_that_spends_is_entered_sooner_or_later(kind: str, tmp_path: Pat
     ledger.close()
 
 
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_handler_that_asks_anywhere_in_a_step_never_waits_for_it(kind: str, tmp_path: Path) -> None:
+    """Not even just after a lock was taken: it is answered or told so."""
+    store, line, is_broken_into = empty_home(kind, "reentry", tmp_path)(), 0, True
+    told: list[str] = []
+
+    def ask() -> None:
+        try:
+            store.settle(entry(1), ALICE)
+            store.sums()
+        except BudgetStoreError as error:
+            told.append(str(error))
+
+    while is_broken_into:
+        step = partial(store.settle, entry(1), ALICE)
+        is_broken_into = broken_into_at(line, step, ask, is_anywhere=True)
+        line += 1
+    assert line > 20
+    assert told
+    assert [text for text in told if "in the middle of a step" not in text] == []
+    assert store.verify() == []
+    store.close()
+
+
 WATCH = Watch("user:alice", ALWAYS, 1, "k")
 STEPS: dict[str, Callable[[MemoryStore, CostEntry], object]] = {
     "reserve": lambda store, call: store.reserve(hold(call, limit(100))),
