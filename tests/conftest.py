@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
@@ -22,9 +24,14 @@ from costtrace.testing import LoopbackProvider
 with suppress(ImportError):  # what frameworks and older SDKs are tested with does without it
     import hypothesis
 
-    hypothesis.settings.register_profile("any machine", deadline=None)  # time is for benchmarks
+    # Time is for benchmarks: neither an example nor the making of one may take too long.
+    hypothesis.settings.register_profile(
+        "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
     hypothesis.settings.register_profile(  # for those who ask only whether anything fails
-        "unshrunk", deadline=None, phases=[hypothesis.Phase.generate]
+        "unshrunk",
+        hypothesis.settings.get_profile("any machine"),
+        phases=[hypothesis.Phase.generate],
     )
     hypothesis.settings.load_profile("any machine")
 
@@ -93,6 +100,16 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _garbage_is_sought_among_what_is_new() -> None:
+    """What is there before any test, above all the SDKs, is no garbage, and takes long to visit."""
+    import anthropic  # noqa: F401
+    import openai  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _faults_are_its_own() -> Iterator[None]:
     """The tally of our faults is the process's: each test starts its own at nothing.
@@ -111,6 +128,9 @@ def _nothing_stays_patched() -> Iterator[None]:
 
     before = sdk_methods()
     yield
+    patience = time.monotonic() + 5
+    while active() and time.monotonic() < patience:
+        time.sleep(0.001)  # a worker thread may be about to drop its last work item
     assert not active()
     now = sdk_methods()
     assert [place for place in before if now[place] is not before[place]] == []

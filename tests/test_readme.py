@@ -72,7 +72,12 @@ def test_four_workers_share_a_budget_on_a_server(
         subprocess.Popen([sys.executable, "worker.py"], cwd=tmp_path, env=environment)
         for _ in range(4)
     ]
-    assert [each.wait(timeout=120) for each in workers] == [0] * 4
+    try:
+        assert [each.wait(timeout=120) for each in workers] == [0] * 4
+    finally:
+        for each in workers:
+            each.kill()
+            each.wait()
     said = subprocess.run(
         [sys.executable, "-m", "costtrace", "budgets", "--store", "worker:open_store", "--json"],
         cwd=tmp_path,

@@ -15,8 +15,6 @@ import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from threading import RLock
-from typing import Any
 
 from costtrace.exceptions import BudgetStoreError
 from costtrace.stores.calls import Run
@@ -24,7 +22,7 @@ from costtrace.stores.connections import Connections
 from costtrace.stores.forks import survive_forks
 from costtrace.stores.mounts import network_file_system
 from costtrace.stores.names import Names
-from costtrace.stores.reentry import AMID_A_STEP
+from costtrace.stores.reentry import AMID_A_STEP, OwnLock
 from costtrace.stores.schema import APPLICATION_ID, EARLIEST_SQLITE, MIGRATIONS
 from costtrace.stores.statements import READ_META
 
@@ -51,9 +49,8 @@ class Database:
         self._synchronous = synchronous
         self._timeout_s = timeout_s
         self._allow_network = allow_network
-        self._write_lock: Any = RLock()  # re-entrant ones know whose they are
-        self._read_lock: Any = RLock()
-        self._locked_for_fork: list[Any] = []
+        self._write_lock, self._read_lock = OwnLock(), OwnLock()
+        self._locked_for_fork: list[OwnLock] = []
         self._open = Connections(path)
         self.names = Names()
         """Of the transactions that keep them."""
@@ -176,14 +173,14 @@ class Database:
     def after_fork_in_child(self) -> None:
         """Start with locks and connections of our own; the parent's stay open, unused."""
         self._locked_for_fork.clear()
-        self._write_lock, self._read_lock = RLock(), RLock()
+        self._write_lock, self._read_lock = OwnLock(), OwnLock()
         self._open.abandon()
         self._open.file_lock.forget()
         self._open.pid = os.getpid()
 
     # -- locks -------------------------------------------------------------------------------
 
-    def _locks(self) -> tuple[Any, Any]:
+    def _locks(self) -> tuple[OwnLock, OwnLock]:
         if self._open.pid != os.getpid():  # forked by something that told nobody
             self.after_fork_in_child()
         return self._write_lock, self._read_lock
@@ -211,15 +208,15 @@ class Database:
         return True
 
     @contextmanager
-    def _bounded(self, lock: Any, deadline: float) -> Iterator[None]:
-        if lock._is_owned():  # by what the handler of a signal has broken into
+    def _bounded(self, lock: OwnLock, deadline: float) -> Iterator[None]:
+        if lock.is_mine():  # a signal's handler
             raise BudgetStoreError(f"{self.path}: {AMID_A_STEP}")
         try:
             if not lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
                 raise self._busy("another thread")
             yield
         finally:
-            if lock._is_owned():
+            if lock.is_mine():
                 lock.release()
 
     def _busy(self, who: str) -> BudgetStoreError:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from costtrace.entry import CostEntry, Total
+from costtrace.exceptions import BudgetStoreError
 from costtrace.stores.agreement import differences
 from costtrace.stores.base import (
     EVERYTHING,
@@ -44,6 +45,7 @@ from costtrace.stores.grouping import (
 from costtrace.stores.held import Held
 from costtrace.stores.latches import Latches
 from costtrace.stores.memory_moves import MemoryMoves
+from costtrace.stores.reentry import AMID_A_STEP
 from costtrace.stores.rows import (
     DAY_US,
     Charge,
@@ -95,8 +97,32 @@ class MemoryStore(MemoryMoves):
 
     def reserve(self, hold: Hold) -> Refusal | None:
         """Hold the worst case on every owner, or, if a limit would be passed, on none."""
+        if self._lock.is_mine():
+            raise BudgetStoreError(AMID_A_STEP)
         with self._lock:
             return self._reserve(hold)
+
+    def _reserve(self, hold: Hold) -> Refusal | None:
+        timestamp_us, _, charge = terms_of(hold.entry)
+        lease = lease_us(hold.lease_s)
+        books = self._books
+        if books.is_half_done:
+            books = self._sound_books()
+        if self._is_held(hold, timestamp_us, charge):
+            return None
+        now_us = self._now_us()
+        if now_us >= self._next_lapse_us:
+            self._lapse(now_us, _LAPSED_AT_ONCE)
+        for limit in hold.limits:
+            refused = self._refusal(limit, charge)
+            if refused is not None:
+                return refused
+        lease_until_us = now_us + lease
+        payers = books.payers_code(hold.owners)
+        books.hold(Held(hold, timestamp_us, charge, payers, lease_until_us))
+        if lease_until_us < self._next_lapse_us:
+            self._next_lapse_us = lease_until_us
+        return None
 
     def settle(
         self,
@@ -110,6 +136,8 @@ class MemoryStore(MemoryMoves):
     ) -> list[Crossing]:
         """Replace the call's hold, or its provisional charge, by what it did cost."""
         facts = facts_of(entry)
+        if self._lock.is_mine():
+            raise BudgetStoreError(AMID_A_STEP)
         with self._lock:
             books = self._books
             if books.is_half_done:
@@ -137,8 +165,22 @@ class MemoryStore(MemoryMoves):
 
     def release(self, call_id: str) -> bool:
         """Give a hold, or a provisional charge, back: nothing was billed. False if unknown."""
-        with self._lock:
+        with self._alone():
             return self._release(call_id)
+
+    def _release(self, call_id: str) -> bool:
+        books = self._sound_books()
+        held = books.holds.get(call_id)
+        if held is not None:
+            books.unhold(held)
+            return True
+        row = books.entries.find(call_id)
+        if row is None:
+            return False
+        record = books.entries.record(row)
+        if record.flags & LAPSED:
+            books.unbook(row, record)
+        return bool(record.flags & LAPSED)
 
     def renew(self, process: str, lease_s: float) -> int:
         """Put off the lapse of all holds of a process that still stand; return how many."""
@@ -155,7 +197,7 @@ class MemoryStore(MemoryMoves):
 
     def lapse(self) -> int:
         """Charge every hold whose lease has run out as its worst case; return how many."""
-        with self._lock:
+        with self._alone():
             self._summed_books()
             return self._lapse(self._now_us(), None)
 
@@ -192,14 +234,14 @@ class MemoryStore(MemoryMoves):
 
     def drop(self, owner: str) -> None:
         """Forget what was charged to an owner that nobody will ask about again (a block)."""
-        with self._lock:
+        with self._alone():
             self._summed_books().drop(owner)
 
     def rename_user(self, user_id: str, new_user_id: str) -> int:
         """Put another name on all that a user has here; return how many entries that were."""
         query = Query(user_id=user_id)
         check_query(Query(user_id=new_user_id))
-        with self._lock:
+        with self._alone():
             books = self._summed_books()
             renamed = sum_up(only(books.total_rows(-(2**40), 2**40), query)).entries
             books.rename_user(user_id, new_user_id)
@@ -212,7 +254,7 @@ class MemoryStore(MemoryMoves):
     def prune(self, before: datetime, *, at_most: int | None = None) -> int:
         """Let go of settled entries authorized before; totals and balances stay exact."""
         before_us = to_us(before, "before")
-        with self._lock:
+        with self._alone():
             books = self._summed_books()
             if at_most is None:
                 return books.drop_before(before_us)
@@ -268,42 +310,6 @@ class MemoryStore(MemoryMoves):
     def after_fork_in_child(self) -> None:
         """Go on with a lock that no thread of the parent waits for."""
         self._lock = TurnLock()
-
-    def _reserve(self, hold: Hold) -> Refusal | None:
-        timestamp_us, _, charge = terms_of(hold.entry)
-        lease = lease_us(hold.lease_s)
-        books = self._books
-        if books.is_half_done:
-            books = self._sound_books()
-        if self._is_held(hold, timestamp_us, charge):
-            return None
-        now_us = self._now_us()
-        if now_us >= self._next_lapse_us:
-            self._lapse(now_us, _LAPSED_AT_ONCE)
-        for limit in hold.limits:
-            refused = self._refusal(limit, charge)
-            if refused is not None:
-                return refused
-        lease_until_us = now_us + lease
-        payers = books.payers_code(hold.owners)
-        books.hold(Held(hold, timestamp_us, charge, payers, lease_until_us))
-        if lease_until_us < self._next_lapse_us:
-            self._next_lapse_us = lease_until_us
-        return None
-
-    def _release(self, call_id: str) -> bool:
-        books = self._sound_books()
-        held = books.holds.get(call_id)
-        if held is not None:
-            books.unhold(held)
-            return True
-        row = books.entries.find(call_id)
-        if row is None:
-            return False
-        record = books.entries.record(row)
-        if record.flags & LAPSED:
-            books.unbook(row, record)
-        return bool(record.flags & LAPSED)
 
     def _is_held(self, hold: Hold, timestamp_us: int, charge: Charge) -> bool:
         """Return whether this very hold stands; raises if the id stands for another call."""

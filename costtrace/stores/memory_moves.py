@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
+from costtrace.exceptions import BudgetStoreError
 from costtrace.stores.adding import LABEL_BITS
 from costtrace.stores.base import EVERYTHING, Hold, Query
 from costtrace.stores.books import Books
@@ -13,6 +15,7 @@ from costtrace.stores.columns import LAPSED
 from costtrace.stores.grouping import check_query, matches, times_us
 from costtrace.stores.latches import Latches
 from costtrace.stores.moving import Charged, GoneCharge, GonePart, GoneTotal, Latched, Origin
+from costtrace.stores.reentry import AMID_A_STEP, is_taken_twice
 from costtrace.stores.rows import MINUTE_US
 from costtrace.stores.turns import TurnLock
 
@@ -32,10 +35,27 @@ class MemoryMoves:
         self._ledger_id = os.urandom(16).hex()
         self._taken: dict[str, str] = {}
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A step that changes something, and so not amid another one of the same thread.
+
+        What a signal's handler did between a step's looking and its writing would be undone by it,
+        or done twice.
+        """
+        if self._lock.is_mine():
+            raise BudgetStoreError(AMID_A_STEP)
+        with self._lock:
+            yield
+
     def _sound_books(self) -> Books:
-        """Return the books; a step that a signal broke off is made good first."""
+        """Return the books; a step that a signal broke off is made good first.
+
+        One that only waits for the handler of a signal is not: it will go on by itself.
+        """
         books = self._books
         if books.is_half_done:
+            if is_taken_twice(self._lock):
+                raise BudgetStoreError(AMID_A_STEP)
             books.mend()
         return books
 
@@ -118,7 +138,7 @@ class MemoryMoves:
         self, source: str, before: str | None, now: str, part: GonePart, pruned_us: int | None
     ) -> bool:
         """Add a part of another ledger's sums if the note about it is `before`."""
-        with self._lock:
+        with self._alone():
             if self._taken.get(source) != before:
                 return False
             books = self._summed_books()

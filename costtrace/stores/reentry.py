@@ -6,11 +6,24 @@ It can be told so, or be served where nothing is half done; waiting for itself i
 from __future__ import annotations
 
 import re
+import threading
+from typing import Any
 
+_Lock: Any = type(threading.RLock())
 AMID_A_STEP = (
     "this thread is in the middle of a step of the ledger: the handler of a signal cannot use it "
     "now; let it note what is to be done later"
 )
+
+
+class OwnLock(_Lock):  # type: ignore[misc]
+    """A lock that knows its thread from the instruction on that takes it.
+
+    A note beside the lock is late for the handler of a signal that comes just between the two.
+    """
+
+    is_mine = _Lock._is_owned
+    """Return whether this thread has it."""
 
 
 def depth_of(lock: object) -> int:

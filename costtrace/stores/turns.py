@@ -7,31 +7,23 @@ two changes of thread, for as long as several threads are at it.
 
 from __future__ import annotations
 
-import threading
 import time
-from typing import Any
 
-from costtrace.exceptions import BudgetStoreError
-from costtrace.stores.reentry import AMID_A_STEP
+from costtrace.stores.reentry import OwnLock, depth_of
 
 PATIENCE = 100
 """Times that a thread asks again before it queues: by then the step it waits for is a long one."""
-_Lock: Any = type(threading.RLock())
 
 
-class TurnLock(_Lock):  # type: ignore[misc]
-    """A lock for short steps; used by `with`, and like `threading.RLock` otherwise.
-
-    Raises `BudgetStoreError` in the handler of a signal that has broken into such a step.
-    """
+class TurnLock(OwnLock):
+    """A re-entrant lock for short steps; used by `with`, and like `threading.RLock` otherwise."""
 
     def __enter__(self) -> bool:
-        if self._is_owned():
-            raise BudgetStoreError(AMID_A_STEP)
+        before = depth_of(self) if self.is_mine() else 0
         try:
             return self.acquire(False) or self._wait()
         except BaseException:  # a signal's handler raised, perhaps just after the lock was got
-            if self._is_owned():
+            if self.is_mine() and depth_of(self) > before:
                 self.release()
             raise
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -16,8 +18,14 @@ def direct_client(sdk: str, *, is_async: bool) -> Any:
     """
     name = f"{'Async' if is_async else 'Sync'}HttpxClientWrapper"
     return getattr(import_module(f"{sdk}._base_client"), name)(
-        trust_env=False, mounts={f"all://{HERE}": None}
+        trust_env=False, mounts={f"all://{HERE}": None}, verify=_tls()
     )
+
+
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    """One for all clients: to load certificates takes longer than many calls that need none."""
+    return ssl.create_default_context()
 
 
 def without_proxy(hosts: str) -> str:

@@ -187,13 +187,15 @@ def test_environment_says_how_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     long_ago = datetime.now(timezone.utc) - timedelta(days=20)
     with configure() as ledger:
         ledger.record("gpt-4o", "f", "alice", 1, 1, timestamp=long_ago)
-    monkeypatch.setenv("COSTTRACE_KEEP_DAYS", "7")
-    with configure() as ledger:
-        assert list(ledger.entries) == []
-        assert ledger.spent(user_id="alice") > 0
-    monkeypatch.setenv("COSTTRACE_KEEP_DAYS", "a week")
-    with pytest.raises(ValueError, match="COSTTRACE_KEEP_DAYS must be a whole number"):
+    try:
+        monkeypatch.setenv("COSTTRACE_KEEP_DAYS", "7")
+        with configure() as ledger:
+            assert list(ledger.entries) == []
+            assert ledger.spent(user_id="alice") > 0
+        monkeypatch.setenv("COSTTRACE_KEEP_DAYS", "a week")
+        with pytest.raises(ValueError, match="COSTTRACE_KEEP_DAYS must be a whole number"):
+            configure()
+    finally:
+        monkeypatch.delenv("COSTTRACE_KEEP_DAYS", raising=False)
+        monkeypatch.delenv("COSTTRACE_DB")
         configure()
-    monkeypatch.delenv("COSTTRACE_KEEP_DAYS")
-    monkeypatch.delenv("COSTTRACE_DB")
-    configure()

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from patched import sdk_methods
+from waiting import wait_until
 
 from costtrace import CostLedger, active, budget, carry, tracked
 from costtrace.testing import LoopbackProvider
@@ -124,9 +125,9 @@ def test_thousands_of_tasks_keep_nothing(provider: LoopbackProvider, keeping: Co
     before = ours(keeping)
     asyncio.run(main(TASKS))
 
-    assert not active()
+    wait_until(lambda: not active())  # a worker drops its last item a moment after its result
     assert is_as_before(methods, hooks)
-    assert leftover(before, keeping) == {}
+    wait_until(lambda: leftover(before, keeping) == {})
     assert [ref() for ref in alive if ref() is not None] == []
     assert len(alive) > 3 * TASKS
     assert len(keeping.entries) >= CALLS
@@ -175,12 +176,10 @@ def test_threads_and_pools_keep_nothing(provider: LoopbackProvider, keeping: Cos
         list(servers.map(serve, range(8)))
         before = ours(keeping)
         list(servers.map(serve, range(CALLS // 3)))
-        list(pool.map(int, range(8)))  # a worker keeps its last item until it has another
-        list(servers.map(int, range(8)))
         del serve
-        assert not active()
+        wait_until(lambda: not active())  # a worker drops its last item a moment after its result
         assert is_as_before(methods, hooks)
-        assert leftover(before, keeping) == {}
+        wait_until(lambda: leftover(before, keeping) == {})
         assert [ref() for ref in alive if ref() is not None] == []
     assert len(keeping.entries) == 3 * (8 + CALLS // 3)
     assert sys.getrefcount(asks) < 10

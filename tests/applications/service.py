@@ -15,7 +15,7 @@ from fastapi import BackgroundTasks, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from openai import AsyncOpenAI, OpenAI
 
-from costtrace import CostLedger, budget, tracked
+from costtrace import CostLedger, SQLiteStore, budget, tracked
 
 ASK: list[Any] = [{"role": "user", "content": "hi"}]
 MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}
@@ -23,7 +23,8 @@ MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.ledger = CostLedger(path=os.environ.get("LEDGER") or None)
+    # patient: eight that write at once on a loaded machine may keep each other waiting
+    app.state.ledger = CostLedger(store=SQLiteStore(os.environ["LEDGER"], timeout_s=60))
     app.state.sync = (OpenAI(max_retries=0), Anthropic(max_retries=0))
     async with AsyncOpenAI(max_retries=0) as openai, AsyncAnthropic(max_retries=0) as anthropic:
         app.state.asynchronous = (openai, anthropic)

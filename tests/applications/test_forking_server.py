@@ -16,7 +16,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from test_web_service import free_port, wait_for
+from ports import free_port
+from test_web_service import end, wait_for
 
 from costtrace import CostLedger, budget
 from costtrace.testing import LoopbackProvider
@@ -56,8 +57,7 @@ def serving(kind: str, folder: Path, provider: LoopbackProvider) -> Iterator[str
         wait_for(port, process)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        process.wait(40)
+        end(process)
 
 
 async def requests(address: str) -> tuple[Counter[str], set[str]]:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
+from waiting import wait_until
 
 from costtrace import CostLedger
 from costtrace.testing import LoopbackProvider
@@ -33,12 +35,6 @@ SERVERS = {
 }
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def serving(server: str, ledger: Path, provider: LoopbackProvider) -> Iterator[str]:
     """Run the application in its own process; yield its address."""
@@ -56,25 +52,28 @@ def serving(server: str, ledger: Path, provider: LoopbackProvider) -> Iterator[s
         wait_for(port, process)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        process.wait(20)
+        end(process)
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
+    """Return when it accepts connections."""
+
+    def accepts() -> bool:
         assert process.poll() is None, "the server has ended"
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        process_wait(0.05)
-    raise AssertionError("the server does not answer")
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(accepts)
 
 
-def process_wait(seconds: float) -> None:
-    """Wait for another process, which no clock of ours can hurry."""
-    import time
-
-    time.sleep(seconds)
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a server to end, and see that it does."""
+    process.terminate()
+    try:
+        process.wait(60)
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def requests(address: str) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent / "stores"), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE.parent / "stores"), str(HERE.parent), str(HERE.parents[1])]
 
 from servers import PostgresServer, RedisServer  # noqa: E402
 

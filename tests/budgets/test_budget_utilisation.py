@@ -100,7 +100,7 @@ def test_extra_attempts_are_held_from_plenty_only(provider: LoopbackProvider, le
     with ThreadPoolExecutor(40) as pool, provider.hold():
         for n in range(40):
             pool.submit(work, n)
-        provider.wait_for_waiting(17)
+        provider.wait_for_waiting(17, 60)
         assert b.reserved_usd + b.spent_usd <= EMBEDDING * 20
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from command_line import Cli, Outcome
+from waiting import wait_until
 
 from costtrace import CostLedger, SQLiteStore
 
@@ -148,7 +149,7 @@ def test_what_waits_in_spools_is_told(cli: Cli, tmp_path: Path):
         verdict, text = spool()
         assert (verdict, "that wait: 1," in text, "at work" in text) == ("note", True, True)
         other.execute("ROLLBACK")
-        assert ledger.flush()
+        wait_until(ledger.flush)
         assert spool() == ("", "")
         other.execute("BEGIN IMMEDIATE")
         record(ledger)

@@ -15,6 +15,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from waiting import wait_until
 
 from costtrace import CostLedger, SQLiteStore, budget
 from costtrace.testing import LoopbackProvider, Reply
@@ -423,7 +424,7 @@ def test_a_stream_that_ends_while_the_store_is_away_keeps_nothing_reserved(
             other.execute("BEGIN IMMEDIATE")
             list(stream)
             other.execute("ROLLBACK")
-        assert ledger.flush()
+        wait_until(ledger.flush)
 
         (entry,) = ledger.entries
         assert (entry.status, alice.spent_usd, alice.reserved_usd) == ("ok", entry.cost_usd, 0)

@@ -289,7 +289,8 @@ def test_a_connection_that_is_dropped_holds_nothing(provider: LoopbackProvider, 
     """What nobody can read any more is given back."""
     client = client_of(provider)
     with budget("alice", 1, ledger=ledger) as b:
-        session = client.responses.connect().enter()
+        impatient = {"close_timeout": 0.1}  # of an end that waits for what is still to be read
+        session = client.responses.connect(websocket_connection_options=impatient).enter()
         session.response.create(model="gpt-4o-mini", input="Hi", max_output_tokens=100)
         session.close()
     assert b.reserved_usd > 0

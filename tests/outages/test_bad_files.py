@@ -46,9 +46,11 @@ def damaged(path: Path, how: str) -> Iterator[None]:
                 kept = 0 if how == "overwritten" else 4096
                 file.seek(kept)
                 file.write(random.Random(1).randbytes(max(len(content) - kept, 0)))
-    yield
-    for one, content in zip(files(path), whole, strict=True):
-        one.write_bytes(content)
+    try:
+        yield
+    finally:
+        for one, content in zip(files(path), whole, strict=True):
+            one.write_bytes(content)
     path.with_name(path.name + "-shm").unlink(missing_ok=True)  # as after a restart of the machine
 
 

@@ -12,6 +12,7 @@ from servers import RedisServer, check_redis
 from spool_workers import heard, opened, started, told
 
 from costtrace import BudgetExceededError, BudgetStoreError, CostLedger, budget
+from costtrace.accounting import outage
 from costtrace.exceptions import StoreResetError
 from costtrace.testing import LoopbackProvider, Reply
 
@@ -20,14 +21,22 @@ COST = Decimal("0.0000135")  # of a call, so that a fourth one does not fit
 LOSSES = ("flushed", "restarted", "one key less")
 
 
+@pytest.fixture(autouse=True)
+def _answers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server says no at once, however long a busy machine takes for it."""
+    monkeypatch.setattr(outage, "SLOW_S", 60.0)
+
+
 @pytest.fixture(scope="module")
 def memory() -> Iterator[RedisServer]:
     """A server that keeps nothing on a disk."""
     check_redis()
     server = RedisServer()
-    server.start()
-    yield server
-    server.remove()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture
@@ -40,7 +49,7 @@ def server(memory: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def ledger(server: RedisServer) -> Iterator[CostLedger]:
-    with CostLedger(store=opened("redis", str(server.port), 2)) as ledger:
+    with CostLedger(store=opened("redis", str(server.port), 30)) as ledger:
         yield ledger
 
 

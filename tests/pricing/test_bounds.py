@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from costtrace.pricing import UNLIMITED, PriceTable, cost, tiers_that_may_serve
 from costtrace.usage import Usage
 
+MANY = int(os.environ.get("COSTTRACE_TEST_BOUNDS", "500"))
 BUNDLED = PriceTable.bundled()
 TABLE = BUNDLED.with_prices(
     {
@@ -74,7 +76,7 @@ def consistent_usage(draw, input_tokens: int, output_tokens: int) -> Usage:
     )
 
 
-@settings(max_examples=1500)
+@settings(max_examples=MANY)
 @given(st.data(), models, st.sampled_from(TIERS), st.sampled_from(REGIONS), moments, tokens, tokens)
 def test_no_call_within_its_bound_costs_more(data, model, tier, region, at, n, m):
     """Any usage, in any tier that may serve the request, of any model, at any time and place."""
@@ -85,7 +87,7 @@ def test_no_call_within_its_bound_costs_more(data, model, tier, region, at, n, m
         assert worst is None or actual is None or actual <= worst
 
 
-@settings(max_examples=600)
+@settings(max_examples=MANY // 2)
 @given(st.data(), models, moments, tokens, tokens, st.sampled_from(["5m", "1h", "30m", "12h"]))
 def test_a_request_that_cannot_write_a_lifetime_is_not_charged_for_it(data, model, at, n, m, life):
     """The bound over some lifetimes holds for usage with no other writes, audio or images."""
@@ -105,7 +107,7 @@ def test_a_request_that_cannot_write_a_lifetime_is_not_charged_for_it(data, mode
     assert worst is None or widest >= worst
 
 
-@settings(max_examples=600)
+@settings(max_examples=MANY // 2)
 @given(models, st.sampled_from(TIERS), moments, tokens, tokens, tokens, tokens)
 def test_more_tokens_never_cost_less(model, tier, at, n, more_n, m, more_m):
     """The bound is monotone, across the long-context threshold too."""
@@ -115,7 +117,7 @@ def test_more_tokens_never_cost_less(model, tier, at, n, more_n, m, more_m):
     assert less is None or more is None or less <= more
 
 
-@settings(max_examples=1000)
+@settings(max_examples=MANY)
 @given(models, st.sampled_from(TIERS), moments, tokens, st.integers(0, 10**14))
 @example("acme-odd", "standard", datetime(2026, 1, 1, tzinfo=timezone.utc), 10, 10**9)
 def test_affordable_output_is_the_exact_inverse_of_the_worst_case(model, tier, at, n, amount):

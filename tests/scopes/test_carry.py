@@ -23,7 +23,7 @@ def raw_thread(function):
         done.set()
 
     _thread.start_new_thread(work, ())
-    done.wait(5)
+    done.wait(60)
     return seen[0]
 
 

@@ -75,7 +75,7 @@ def test_greenlets_inherit():
             gevent.sleep(0.001)
             return first, who()
         with as_user("alice"):
-            spawned, later = gevent.spawn(child), gevent.spawn_later(0.002, child)
+            spawned, later = gevent.spawn(child), gevent.spawn_later(0.05, child)
             grand = gevent.spawn(lambda: gevent.spawn(child).get())
             pooled = gevent.pool.Pool(2).map(lambda _: who(), range(4))
         assert active()

@@ -59,8 +59,8 @@ def test_scopes_of_other_threads_are_gone():
         entered, done = threading.Event(), threading.Event()
         def other():
             with as_user("bob"):
-                entered.set(); done.wait(5)
-        thread = threading.Thread(target=other); thread.start(); entered.wait(5)
+                entered.set(); done.wait(60)
+        thread = threading.Thread(target=other); thread.start(); entered.wait(60)
         original = lifecycle
         def child():
             assert who() is None and not active()

@@ -70,11 +70,11 @@ def test_open_in_another_thread(events):
     def work():
         with as_user("bob"):
             entered.set()
-            done.wait(5)
+            done.wait(60)
 
     thread = threading.Thread(target=work)
     thread.start()
-    entered.wait(5)
+    entered.wait(60)
     with as_user("alice"):
         pass
     assert events == ["opened"]
@@ -138,7 +138,7 @@ def test_queued_work_keeps_it_open(events):
     """A work item that was not run yet still has to be seen."""
     start = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        blocker = pool.submit(start.wait, 5)
+        blocker = pool.submit(start.wait, 60)
         with as_user("alice"):
             item = pool.submit(who)
         assert events == ["opened"]
@@ -152,7 +152,7 @@ def test_cancelled_work_does_not_keep_it_open(events):
     """Work that will never run is no work."""
     start = threading.Event()
     pool = ThreadPoolExecutor(1)
-    pool.submit(start.wait, 5)
+    pool.submit(start.wait, 60)
     with as_user("alice"):
         pool.submit(who)
     assert active()
@@ -288,13 +288,15 @@ def test_opening_and_closing_from_many_threads(events):
                     stop.set()
 
     threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    stop.wait(1)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    sys.setswitchinterval(usual)
+    try:
+        for thread in threads:
+            thread.start()
+        stop.wait(1)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(usual)
 
     assert wrong == []
     assert events[-1] == "closed"

@@ -29,7 +29,10 @@ def opened(kind: str, address: str, timeout_s: float = 30) -> Any:
 
         from costtrace.stores import DBAPIStore
 
-        return DBAPIStore(lambda: psycopg.connect(address), timeout_s=timeout_s)
+        def connect() -> Any:
+            return psycopg.connect(address, application_name=f"pid-{os.getpid()}")
+
+        return DBAPIStore(connect, timeout_s=timeout_s)
     if kind != "redis":
         from costtrace.stores import SQLiteStore
 
@@ -39,7 +42,9 @@ def opened(kind: str, address: str, timeout_s: float = 30) -> Any:
 
     from costtrace.stores import RedisStore
 
-    return RedisStore(redis.Redis(host="127.0.0.1", port=int(address)), timeout_s=timeout_s)
+    name = f"pid-{os.getpid()}"
+    client = redis.Redis(host="127.0.0.1", port=int(address), client_name=name)
+    return RedisStore(client, timeout_s=timeout_s)
 
 
 def race(kind: str, address: str, rounds: str, tries: str) -> None:

@@ -9,20 +9,19 @@ import atexit
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
+from waiting import wait_until
 from workers import ending_with_us
 
-START_WITHIN_S = 30.0
 TABLES = (
     *("label", "owner", "payers", "hold", "entry"),
     *("total", "minute", "balance", "alert", "budget"),
@@ -34,20 +33,6 @@ def missing(what: str) -> Any:
     if os.environ.get("COSTTRACE_TESTS_NO_SKIP") == "1":
         pytest.fail(f"{what} is not installed, and COSTTRACE_TESTS_NO_SKIP=1")
     pytest.skip(f"{what} is not installed")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = START_WITHIN_S) -> None:
-    """Look again and again; fail when it is not so in time."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 class Server:
@@ -84,6 +69,7 @@ class Server:
 
     def pause(self) -> None:
         """Stop it in its tracks: connections stay open and nobody answers."""
+        self._stop()
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -102,12 +88,17 @@ class Server:
     def kill(self) -> None:
         """End it without any notice."""
         if self.process is not None:
-            os.kill(self.process.pid, signal.SIGSTOP)  # a child that is born now would survive
-            state = Path(f"/proc/{self.process.pid}/stat")
-            wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] in "TtZX")
+            self._stop()
             self.signal(signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+    def _stop(self) -> None:
+        """Stop the process itself: a child that is born from now on would be in no list."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+        state = Path(f"/proc/{self.process.pid}/stat")
+        wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] in "TtZX")
 
 
 class PostgresServer(Server):

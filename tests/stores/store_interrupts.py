@@ -1,4 +1,4 @@
-"""Ctrl-C, anywhere."""
+"""Ctrl-C, or the handler of another signal, anywhere."""
 
 from __future__ import annotations
 
@@ -11,27 +11,47 @@ from typing import Any
 
 def interrupted_at(line: int, step: Callable[[], object]) -> bool:
     """Do a step, with Ctrl-C before a certain line of the stores' code; False if it has fewer."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    try:
+        broken_into_at(line, step, interrupt)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def broken_into_at(
+    line: int,
+    step: Callable[[], object],
+    handler: Callable[[], object],
+    *,
+    is_anywhere: bool = False,
+) -> bool:
+    """Do a step, with a signal's handler before a certain line; False if it has fewer.
+
+    Anywhere: between the lines that take and give back a lock too.
+    """
     lines = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         nonlocal lines
         if "costtrace/stores" not in frame.f_code.co_filename:
             return None
-        if event == "line" and not _is_lock_line(frame):
+        if event == "line" and (is_anywhere or not _is_lock_line(frame)):
             lines += 1
-            if lines > line:
-                raise KeyboardInterrupt
+            if lines == line + 1:
+                handler()
         return trace
 
     before = sys.gettrace()
     sys.settrace(trace)
     try:
         step()
-    except KeyboardInterrupt:
-        return True
     finally:
         sys.settrace(before)
-    return False
+    return lines > line
 
 
 def _is_lock_line(frame: FrameType) -> bool:

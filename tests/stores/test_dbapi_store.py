@@ -13,6 +13,7 @@ import pytest
 from servers import PostgresServer, check_package, postgres  # noqa: F401
 from store_calls import ALICE, entry, hold, limit
 from store_contract import StoreContract
+from waiting import wait_until
 
 from costtrace.exceptions import BudgetStoreError
 from costtrace.stores import DBAPIStore
@@ -255,7 +256,7 @@ def test_terminated_connection_is_replaced(server: PostgresServer) -> None:
     call = entry(5)
     store.reserve(hold(call))
     server.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity "
         "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
     )
 
@@ -272,7 +273,7 @@ def test_locked_table_is_an_error_in_time(server: PostgresServer) -> None:
         before = time.monotonic()
         with pytest.raises(BudgetStoreError):
             store.reserve(hold(call))
-        assert time.monotonic() - before < 1.5
+        assert time.monotonic() - before < 5
 
     deadline = time.monotonic() + 30
     while True:
@@ -322,26 +323,29 @@ def test_step_that_waited_beyond_its_time_is_undone(server: PostgresServer) -> N
 
     store, call = DBAPIStore(server.connect), entry(5)
     store.reserve(hold(call))
-    not_after_us = time.time_ns() // 1000 + 300_000
     lock = number_of(call.call_id)
-    payload = {"call_id": call.call_id, "call_lock": lock, "not_after_us": not_after_us}
+    payload = {"call_id": call.call_id, "call_lock": lock, "schema_lock": schema_lock("costtrace")}
     errors: list[Exception] = []
 
-    def release() -> None:
+    def release(not_after_us: int) -> None:
         with server.connect() as late:
             late.execute("SET search_path TO costtrace")
             try:
-                text = json.dumps({**payload, "schema_lock": schema_lock("costtrace")})
+                text = json.dumps({**payload, "not_after_us": not_after_us})
                 late.execute("SELECT release(%s)", (text,))
             except psycopg.Error as error:
                 errors.append(error)
 
-    with server.connect() as other:
-        other.execute("SELECT pg_advisory_xact_lock(%s, %s)", (CALL_LOCK, lock))
-        thread = threading.Thread(target=release)
-        thread.start()
-        thread.join(0.5)
-    thread.join()
+    for seconds in (0.3, 1, 3, 9):  # on a busy machine it might not even have begun in time
+        with server.connect() as other:
+            other.execute("SELECT pg_advisory_xact_lock(%s, %s)", (CALL_LOCK, lock))
+            not_after_us = time.time_ns() // 1000 + int(seconds * 1e6)
+            thread = threading.Thread(target=release, args=(not_after_us,))
+            thread.start()
+            thread.join(seconds + 0.2)
+        thread.join()
+        if errors:
+            break
 
     assert [error.sqlstate for error in errors] == ["CT002"]  # type: ignore[attr-defined]
     assert store.release(call.call_id) is True
@@ -350,16 +354,13 @@ def test_step_that_waited_beyond_its_time_is_undone(server: PostgresServer) -> N
 
 def test_store_that_nobody_closed_ends_its_connections(server: PostgresServer) -> None:
     """A store that is let go of leaves no session behind."""
-    store = DBAPIStore(server.connect)
+    import psycopg
+
+    store = DBAPIStore(lambda: psycopg.connect(server.dsn, application_name="let go of"))
     store.settle(entry(1), ALICE)
     assert store.sums().calls == 1
+    ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'let go of'"
+    assert server.execute(ours) != [(0,)]
     del store
 
-    deadline = time.monotonic() + 30
-    ours = (
-        "SELECT count(*) FROM pg_stat_activity "
-        "WHERE query LIKE '%settle(%' AND pid <> pg_backend_pid()"
-    )
-    while server.execute(ours) != [(0,)]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: server.execute(ours) == [(0,)])

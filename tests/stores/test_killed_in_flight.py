@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from homes import wait_for_the_dead
 from server_workers import IN_FLIGHT_LIMIT, crew, opened
 from servers import check_postgres, check_redis, started_postgres, started_redis
 from store_calls import Clock
@@ -90,7 +91,7 @@ def test_calls_in_flight_when_killed_are_charged_and_no_others(
     samples = Samples(store, folder)
     with samples.taken():
         crew.run_all("die_in_flight", 2, *place, folder, KILLS // 2)
-    time.sleep(0.1)  # a server may still be at what a killed process has asked of it
+    wait_for_the_dead(place[0])
     said = said_in(folder)
     assert len(said) == KILLS // 2 * 2
     assert {one.spent_pico + one.reserved_pico <= IN_FLIGHT_LIMIT for one in samples.seen} == {True}

@@ -25,7 +25,7 @@ MOST_TRIES = 8
 OURS = "pid <> pg_backend_pid() AND backend_type = 'client backend'"
 OPEN = f"SELECT pid FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND {OURS}"
 WAITING = f"SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND {OURS}"
-END_ALL = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}"
+END_ALL = f"SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE {OURS}"
 LOCK_BALANCE = """
     SELECT owner_id FROM costtrace.balance
     WHERE owner_id = (SELECT {which}(id) FROM costtrace.owner) FOR UPDATE"""
@@ -35,10 +35,12 @@ LOCK_BALANCE = """
 def own() -> Iterator[PostgresServer]:
     """A server whose settings these tests may change, and which they may end."""
     check_postgres()
-    server = PostgresServer("fsync=off", "deadlock_timeout=50ms")
-    server.start()
-    yield server
-    server.remove()
+    server = PostgresServer("fsync=off")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def server(own: PostgresServer) -> Iterator[PostgresServer]:
     """The server with no ledger; whatever happens, no session stays in a transaction."""
     own.drop("costtrace")
     yield own
-    wait_until(lambda: own.execute(OPEN) == [], 10)
+    wait_until(lambda: own.execute(OPEN) == [])
 
 
 @pytest.fixture
@@ -103,13 +105,15 @@ def test_sessions_that_are_ended_all_the_time(server: PostgresServer, store: DBA
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 20
-    while ended < 30 and time.monotonic() < deadline:
-        time.sleep(random.uniform(0, 0.02))
-        ended += len(server.execute(END_ALL))
-    stop.set()
-    for thread in threads:
-        thread.join()
+    deadline = time.monotonic() + 60
+    try:
+        while (ended < 30 or len(settled) < 30) and time.monotonic() < deadline:
+            time.sleep(random.uniform(0, 0.02))
+            ended += len(server.execute(END_ALL))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
     assert ended >= 30
     entered = [call.call_id for call in store.entries()]
@@ -233,7 +237,8 @@ def test_deadlock_with_somebody_else_is_tried_again(
     log = server.folder / "log"
     before = log.read_text().count("deadlock detected")
     with server.connect() as other:
-        other.execute("SET deadlock_timeout = '1min'")  # so that the other one is undone
+        # The step is undone: it looks for a circle once, by when the other one must be waiting.
+        other.execute("SET deadlock_timeout = '1min'")
         other.execute(LOCK_BALANCE.format(which="max"))
         thread, said = in_thread(steps[step])
         wait_until(lambda: len(server.execute(WAITING)) == 1)
@@ -264,12 +269,14 @@ def undone(server: PostgresServer, code: str, times: int) -> Iterator[Callable[[
         """CREATE TRIGGER undo BEFORE INSERT ON costtrace.hold
             FOR EACH ROW EXECUTE FUNCTION public.undo()""",
     )
-    yield lambda: int(server.execute("SELECT last_value FROM public.attempts")[0][0])
-    server.execute(
-        "DROP TRIGGER undo ON costtrace.hold",
-        "DROP FUNCTION public.undo()",
-        "DROP SEQUENCE public.attempts",
-    )
+    try:
+        yield lambda: int(server.execute("SELECT last_value FROM public.attempts")[0][0])
+    finally:
+        server.execute(
+            "DROP TRIGGER undo ON costtrace.hold",
+            "DROP FUNCTION public.undo()",
+            "DROP SEQUENCE public.attempts",
+        )
 
 
 @pytest.mark.parametrize("code", ["40P01", "40001"])
@@ -285,7 +292,7 @@ def test_step_that_is_undone_is_tried_a_few_times(
         with pytest.raises(BudgetStoreError, match="undone"):
             store.reserve(hold(entry(7), *limits()))
         assert attempts() <= MOST_TRIES
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 9
         assert server.execute(OPEN) == []
     assert store.balance("ledger", ALWAYS) == Balance(0, 7, 0, 15, 0, 1)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from homes import wait_for_the_dead
 from server_workers import OWNERS, crew, opened
 from servers import check_postgres, check_redis, started_postgres, started_redis
 from store_calls import ALICE, NOON, Clock, entry
@@ -134,6 +135,7 @@ def test_killed_writers_lose_nothing(home: Home) -> None:
             (settled if state == "settled" else held).add(call_id)
         home.checked().close()
 
+    wait_for_the_dead(home.kind)
     store, clock = home.checked(), Clock()
     entered = [call.call_id for call in store.entries()]
     assert len(entered) == len(set(entered))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,15 +17,16 @@ from typing import Any
 import pytest
 from alarms import alarms
 from homes import KINDS, empty_home
-from store_calls import ALICE, entry, hold
+from store_calls import ALICE, entry, hold, limit
+from store_interrupts import broken_into_at
 
-from costtrace import CostLedger, budget
-from costtrace.exceptions import BudgetStoreError
-from costtrace.stores import MemoryStore
-from costtrace.stores.base import ALWAYS
+from costtrace import CostLedger, MemoryStore, budget
+from costtrace.entry import CostEntry
+from costtrace.exceptions import BudgetStoreError, CallConflictError
+from costtrace.stores.base import ALWAYS, Watch
 from costtrace.stores.reentry import AMID_A_STEP
 
-SECONDS = 1.5
+SECONDS = float(os.environ.get("COSTTRACE_TEST_SIGNAL_SECONDS", "0.7"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,7 +79,7 @@ def test_handler_that_spends_is_entered_sooner_or_later(kind: str, tmp_path: Pat
 
     spender, pairs, end = budget("alice", 100, ledger=ledger), 0, time.monotonic() + SECONDS
     with alarms(spend):
-        while time.monotonic() < end:
+        while time.monotonic() < end or (recorded < 4 and time.monotonic() < end + 20):
             spender.authorize("0.0001").settle("0.00005")
             pairs += 1
 
@@ -144,3 +148,78 @@ def test_no_instruction_of_a_step_is_one_that_a_handler_spoils(kind: str, tmp_pa
     assert all(AMID_A_STEP in told for told in answers if told)
     assert store.balance("ledger", ALWAYS).reserved_pico == 0
     assert store.verify() == []
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_handler_that_asks_anywhere_in_a_step_never_waits_for_it(kind: str, tmp_path: Path) -> None:
+    """Not even just after a lock was taken: it is answered or told so."""
+    store, line, is_broken_into = empty_home(kind, "reentry", tmp_path)(), 0, True
+    told: list[str] = []
+
+    def ask() -> None:
+        try:
+            store.settle(entry(1), ALICE)
+            store.sums()
+        except BudgetStoreError as error:
+            told.append(str(error))
+
+    while is_broken_into:
+        step = partial(store.settle, entry(1), ALICE)
+        is_broken_into = broken_into_at(line, step, ask, is_anywhere=True)
+        line += 1
+    assert line > 20
+    assert told
+    assert [text for text in told if "in the middle of a step" not in text] == []
+    assert store.verify() == []
+    store.close()
+
+
+WATCH = Watch("user:alice", ALWAYS, 1, "k")
+STEPS: dict[str, Callable[[MemoryStore, CostEntry], object]] = {
+    "reserve": lambda store, call: store.reserve(hold(call, limit(100))),
+    "settle": lambda store, call: store.settle(call, ALICE, [WATCH]),
+    "release": lambda store, call: store.release(call.call_id),
+    "lapse": lambda store, call: store.lapse(),
+    "rename": lambda store, call: store.rename_user("alice", "bob"),
+}
+"""A handler does any of them, of the same call or another one, in the middle of any of them."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("other", STEPS)
+@pytest.mark.parametrize("is_same", [True, False])
+def test_handler_that_writes_anywhere_in_a_step_in_memory(
+    step: str, other: str, is_same: bool
+) -> None:
+    """Before, after, or told so: no call is entered twice, no limit passed, no alert sent twice."""
+    line, is_broken_into = 0, True
+    while is_broken_into:
+        store, call = MemoryStore(), entry(60)
+        another = call if is_same else entry(60)
+        crossed: list[object] = []
+        if step in ("settle", "release"):
+            store.reserve(hold(call, limit(100)))
+
+        def do(what: str, one: CostEntry, store: MemoryStore, crossed: list[object]) -> None:
+            with suppress(BudgetStoreError, CallConflictError):
+                said = STEPS[what](store, one)
+                if what == "settle":
+                    crossed += said  # type: ignore[misc]
+
+        is_broken_into = broken_into_at(
+            line,
+            partial(do, step, call, store, crossed),
+            partial(do, other, another, store, crossed),
+        )
+        line += 1
+
+        assert store.verify() == []
+        calls = [one.call_id for one in store.entries()]
+        assert len(calls) == len(set(calls))
+        assert len(crossed) <= 1
+        balance = store.balance("user:alice", ALWAYS)
+        if "settle" not in (step, other):
+            assert balance.spent_pico + balance.reserved_pico <= 100
+        assert store.settle(entry(1, call_id="next"), ALICE) == []
+        assert store.verify() == []
+    assert line > 10

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from server_workers import crew, opened
@@ -27,8 +27,9 @@ from store_calls import ALICE, entry, hold, limit
 from costtrace.exceptions import BudgetStoreError
 from costtrace.stores.base import ALWAYS, Balance
 
+T = TypeVar("T")
 TIMEOUT_S = 0.4
-SLACK_S = 1.0  # for a machine that is busy with other things
+SLACK_S = 3.0  # for a machine that is busy with other things
 
 
 @pytest.fixture(params=["postgres", "redis"])
@@ -58,8 +59,10 @@ def address(server: Server) -> tuple[str, str]:
 def store_at(server: Server, timeout_s: float = TIMEOUT_S) -> Iterator[Any]:
     """A store that gives up soon; whatever happened, all of it agrees in the end."""
     store = opened(*address(server), timeout_s)
-    yield store
-    store.close()
+    try:
+        yield store
+    finally:
+        store.close()
     store = opened(*address(server), 30)
     assert store.verify() == []
     store.close()
@@ -73,6 +76,23 @@ def failing(step: Callable[[], object]) -> float:
     return time.monotonic() - before
 
 
+def sooner_or_later(step: Callable[[], T]) -> T:
+    """Do a step again until it is done in time; return its answer."""
+    said: list[T] = []
+
+    def is_done() -> bool:
+        with suppress(BudgetStoreError):
+            said.append(step())
+        return bool(said)
+
+    wait_until(is_done)
+    return said[0]
+
+
+def balance(store: Any, owner: str = "user:alice") -> Balance:
+    return sooner_or_later(lambda: store.balance(owner, ALWAYS))
+
+
 def answers(store: Any) -> bool:
     with suppress(BudgetStoreError):
         store.balance("ledger", ALWAYS)
@@ -84,17 +104,17 @@ def test_hung_server_is_an_error_in_time_and_nothing_stays_held(server: Server) 
     """A reservation that was reported as failed is never held, whenever the server reads it."""
     call = entry(100)
     with store_at(server) as store:
-        store.reserve(hold(entry(1, call_id="before")))
+        before = hold(entry(1, call_id="before"))
+        sooner_or_later(lambda: store.reserve(before))
         with server.paused():
             took = failing(lambda: store.reserve(hold(call, limit(1000))))
             assert TIMEOUT_S <= took < TIMEOUT_S + SLACK_S
             assert sorted(failing(lambda: store.release("x")) for _ in range(100))[50] < 0.05
 
-        wait_until(lambda: answers(store))
-        assert store.balance("user:alice", ALWAYS).reserved_pico == 1
-        assert store.release(call.call_id) is False
-        assert store.reserve(hold(call, limit(1000))) is None
-        assert store.balance("user:alice", ALWAYS).reserved_pico == 101
+        assert balance(store).reserved_pico == 1
+        assert sooner_or_later(lambda: store.release(call.call_id)) is False
+        assert sooner_or_later(lambda: store.reserve(hold(call, limit(1000)))) is None
+        assert balance(store).reserved_pico == 101
 
 
 def test_answers_that_come_too_late_leave_no_hold(server: Server) -> None:
@@ -117,23 +137,27 @@ def test_answers_that_come_too_late_leave_no_hold(server: Server) -> None:
                     time.sleep(0.01)
 
         threads = [threading.Thread(target=reserve, args=(f"t{n}",)) for n in range(3)]
-        for thread in threads:
-            thread.start()
-        for _ in range(4):
-            time.sleep(random.uniform(0.05, 0.15))
-            with server.paused():
-                time.sleep(TIMEOUT_S + 0.1)
-            wait_until(lambda: answers(store))
-        stop.set()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.start()
+            for _ in range(4):
+                time.sleep(random.uniform(0.05, 0.15))
+                with server.paused():
+                    time.sleep(TIMEOUT_S + 0.1)
+                wait_until(lambda: answers(store))
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
         wait_until(lambda: answers(store))
 
         assert failed
-        assert store.balance("ledger", ALWAYS).reserved_pico == len(held)
-        assert not any(store.release(call_id) for call_id in failed)
-        assert all(store.release(call_id) for call_id in held)
-        assert store.balance("ledger", ALWAYS) == Balance()
+        asked = opened(*address(server), 30)
+        assert asked.balance("ledger", ALWAYS).reserved_pico == len(held)
+        assert not any(asked.release(call_id) for call_id in failed)
+        assert all(asked.release(call_id) for call_id in held)
+        assert asked.balance("ledger", ALWAYS) == Balance()
+        asked.close()
 
 
 @pytest.fixture
@@ -148,18 +172,33 @@ def through(line: SlowLine, server: Server) -> Any:
     """A store at the other end of the line, which has been used."""
     kind, where = address(server)
     store = opened(kind, where.replace(str(server.port), str(line.port)), TIMEOUT_S)
-    wait_until(lambda: answers(store))
-    store.reserve(hold(entry(1)))
+    first = hold(entry(1))
+    sooner_or_later(lambda: store.reserve(first))
     return store
+
+
+def unanswered(store: Any, line: SlowLine, other: Any) -> Any:
+    """Return a call whose hold the server made in time, but whose caller was told that it failed.
+
+    Where the machine made the question late, so that it was refused, that is tried again.
+    """
+    for _ in range(10):
+        call = entry(100)
+        line.answers.clear()
+        failing(lambda: store.reserve(hold(call)))  # noqa: B023
+        with suppress(AssertionError):
+            wait_until(lambda: other.balance("ledger", ALWAYS).reserved_pico == 101, 3)
+            return call
+        line.pass_on()
+        wait_until(lambda: answers(store))
+    raise AssertionError("no question was in time")
 
 
 def test_hold_whose_answer_was_lost_is_given_back(server: Server, line: SlowLine) -> None:
     """The server made the hold in time, but its caller was told that it failed."""
     with store_at(server, 30) as other:
-        store, call = through(line, server), entry(100)
-        line.answers.clear()
-        failing(lambda: store.reserve(hold(call)))
-        wait_until(lambda: bool(other.balance("ledger", ALWAYS).reserved_pico == 101))
+        store = through(line, server)
+        call = unanswered(store, line, other)
 
         line.pass_on()
 
@@ -171,9 +210,8 @@ def test_hold_whose_answer_was_lost_is_given_back(server: Server, line: SlowLine
 def test_giving_back_leaves_a_later_attempt_alone(server: Server, line: SlowLine) -> None:
     """Somebody has reserved the same call meanwhile, and was told that it is held: it stays."""
     with store_at(server, 30) as other:
-        store, call = through(line, server), entry(100)
-        line.answers.clear()
-        failing(lambda: store.reserve(hold(call)))
+        store = through(line, server)
+        call = unanswered(store, line, other)
         assert other.reserve(hold(call)) is None
 
         line.pass_on()
@@ -210,22 +248,20 @@ def test_call_that_failed_may_be_tried_again_at_once(server: Server) -> None:
         assert other.reserve(hold(call)) is None
         other.close()
 
-        wait_until(lambda: answers(store))
-        assert store.balance("ledger", ALWAYS).reserved_pico == 100
+        assert balance(store, "ledger").reserved_pico == 100
 
 
 def test_settlement_that_failed_is_done_once(server: Server) -> None:
     """The same settlement again, after a time-out, counts once."""
     call = entry(100)
     with store_at(server) as store:
-        store.reserve(hold(call))
+        sooner_or_later(lambda: store.reserve(hold(call)))
         with server.paused():
             failing(lambda: store.settle(call, ALICE))
-        wait_until(lambda: answers(store))
 
-        assert store.settle(call, ALICE) == []
-        assert store.balance("user:alice", ALWAYS) == Balance(100, 0, 15, 0, 1, 0)
-        assert len(list(store.entries())) == 1
+        assert sooner_or_later(lambda: store.settle(call, ALICE)) == []
+        assert balance(store) == Balance(100, 0, 15, 0, 1, 0)
+        assert len(sooner_or_later(lambda: list(store.entries()))) == 1
 
 
 @pytest.fixture(params=["postgres", "redis"])
@@ -238,9 +274,11 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     else:
         check_redis()
         own = RedisServer("--appendonly", "yes", "--appendfsync", "always")
-    own.start()
-    yield own
-    own.remove()
+    try:
+        own.start()
+        yield own
+    finally:
+        own.remove()
 
 
 def test_server_killed_in_mid_traffic(own_server: Any) -> None:
@@ -264,14 +302,14 @@ def test_server_killed_in_mid_traffic(own_server: Any) -> None:
 def test_server_that_is_down_is_an_error_at_once(own_server: Any) -> None:
     """Refused connections take no time; when the server is back, so is the store."""
     with store_at(own_server, TIMEOUT_S) as store:
-        store.settle(entry(5), ALICE)
+        call = entry(5)
+        sooner_or_later(lambda: store.settle(call, ALICE))
         own_server.kill()
 
         assert failing(lambda: store.reserve(hold(entry(1)))) < TIMEOUT_S + SLACK_S
 
         own_server.start()
-        wait_until(lambda: answers(store))
-        assert store.balance("ledger", ALWAYS).spent_pico == 5
+        assert balance(store, "ledger").spent_pico == 5
 
 
 def test_many_threads_share_a_store(server: Server) -> None:

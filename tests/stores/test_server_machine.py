@@ -15,7 +15,7 @@ from costtrace.stores import DBAPIStore, RedisStore
 pytestmark = pytest.mark.slow
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("COSTTRACE_TEST_EXAMPLES", "25")),
+    max_examples=int(os.environ.get("COSTTRACE_TEST_EXAMPLES", "15")),
     stateful_step_count=25,
     database=None,
     suppress_health_check=list(HealthCheck),

@@ -54,7 +54,7 @@ def spend(store: Store, calls: int) -> Callable[[], None]:
 
 def test_forked_workers_share_the_ledger(tmp_path: Path) -> None:
     """Children forked while a thread of the parent is writing all get their calls in."""
-    store = SQLiteStore(tmp_path / "ledger.db", synchronous="NORMAL", timeout_s=10)
+    store = SQLiteStore(tmp_path / "ledger.db", synchronous="NORMAL", timeout_s=60)
     stop, written = threading.Event(), 0
 
     def keep_writing() -> None:
@@ -65,15 +65,17 @@ def test_forked_workers_share_the_ledger(tmp_path: Path) -> None:
 
     writer = threading.Thread(target=keep_writing)
     writer.start()
-    pids = []
-    for _ in range(FORKS):
-        pids.append(fork(spend(store, 20)))
-        if len(pids) == 4:
-            wait_for(pids)
-            pids = []
-    wait_for(pids)
-    stop.set()
-    writer.join()
+    try:
+        pids = []
+        for _ in range(FORKS):
+            pids.append(fork(spend(store, 20)))
+            if len(pids) == 4:
+                wait_for(pids)
+                pids = []
+        wait_for(pids)
+    finally:
+        stop.set()
+        writer.join()
 
     assert store.sums().calls == written + FORKS * 20
     assert store.balance("user:alice", ALWAYS).spent_pico == written + FORKS * 20
@@ -99,7 +101,7 @@ def test_child_of_a_child_works_too(tmp_path: Path) -> None:
 
 def test_child_does_not_keep_the_parents_lock(tmp_path: Path) -> None:
     """A child that lives on holds nothing that its parent had locked."""
-    store = SQLiteStore(tmp_path / "ledger.db", synchronous="NORMAL", timeout_s=1)
+    store = SQLiteStore(tmp_path / "ledger.db", synchronous="NORMAL", timeout_s=30)
     read_end, write_end = os.pipe()
     spend(store, 1)()
 
@@ -108,7 +110,7 @@ def test_child_does_not_keep_the_parents_lock(tmp_path: Path) -> None:
         os.read(read_end, 1)
 
     pid = fork(wait)
-    other = SQLiteStore(tmp_path / "ledger.db", synchronous="NORMAL", timeout_s=1)
+    other = SQLiteStore(tmp_path / "ledger.db", synchronous="NORMAL", timeout_s=30)
     spend(other, 1)()
     spend(store, 2)()
     os.write(write_end, b"x")
@@ -120,7 +122,7 @@ def test_child_does_not_keep_the_parents_lock(tmp_path: Path) -> None:
 
 def test_parent_may_close_while_children_work(tmp_path: Path) -> None:
     """The log is not tidied away under a child that is still writing to it."""
-    store = SQLiteStore(tmp_path / "ledger.db", synchronous="NORMAL", timeout_s=10)
+    store = SQLiteStore(tmp_path / "ledger.db", synchronous="NORMAL", timeout_s=60)
     spend(store, 1)()
     pids = [fork(spend(store, 100)) for _ in range(2)]
     store.close()
@@ -149,10 +151,12 @@ def test_forked_memory_is_each_ones_own() -> None:
         spend(store, 50)()
         assert store.verify() == []
 
-    wait_for([fork(child) for _ in range(FORKS)])
-    stop.set()
-    for writer in writers:
-        writer.join()
+    try:
+        wait_for([fork(child) for _ in range(FORKS)])
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
     assert store.verify() == []
 
 

@@ -18,7 +18,7 @@ from costtrace.stores import MemoryStore, SQLiteStore
 pytestmark = pytest.mark.slow
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("COSTTRACE_TEST_EXAMPLES", "300")),
+    max_examples=int(os.environ.get("COSTTRACE_TEST_EXAMPLES", "150")),
     stateful_step_count=25,
     database=None,
     suppress_health_check=list(HealthCheck),

@@ -91,28 +91,29 @@ def test_it_is_quiet_unless_it_is_asked(run):
     assert "cost" not in done.stdout.str().replace("costtrace", "")
 
 
-@pytest.mark.parametrize(
-    ("limit", "problem"),
-    [
-        ("calls=1", "the test took 2 calls, its limit is 1"),
-        ("tokens=3", "the test took * tokens, its limit is 3"),
-        ("usd='0.000001'", "the calls of the test cost $0.00*, its limit is $0.000001"),
-    ],
-)
-def test_a_mark_fails_a_test_that_takes_more(run, limit, problem):
+LIMITS = {
+    "calls=1": "the test took 2 calls, its limit is 1",
+    "tokens=3": "the test took * tokens, its limit is 3",
+    "usd='0.000001'": "the calls of the test cost $0.00*, its limit is $0.000001",
+}
+
+
+def test_a_mark_fails_a_test_that_takes_more(run):
     """Whatever ledger the calls went to, and in whatever scope they were made."""
-    done = run(
+    tests = [
         f"""
     @pytest.mark.cost_limit({limit})
-    def test_two_calls(loopback_provider):
+    def test_two_calls_{number}(loopback_provider):
         with CostLedger() as ledger, budget("alice", 1, ledger=ledger):
             ask(loopback_provider, "one")
             ask(loopback_provider, "two")
 """
-    )
+        for number, limit in enumerate(LIMITS)
+    ]
+    done = run("\n".join(tests))
 
-    assert done.ret == 1
-    done.stdout.fnmatch_lines([f"*{problem}"])
+    done.assert_outcomes(failed=3)
+    done.stdout.fnmatch_lines([f"*{problem}" for problem in LIMITS.values()])
 
 
 def test_a_wrong_mark_is_said_without_our_own_code(run):
