@@ -23,24 +23,28 @@ OF_CALLS = ("costtrace.instrumentation", "costtrace.providers")
 """Where what is made for one call is at home; a ledger of another test may go meanwhile."""
 
 
+def is_ours(thing: object) -> bool:
+    module = type(thing).__module__
+    return isinstance(module, str) and module.startswith(OF_CALLS)
+
+
 @contextmanager
 def left_behind() -> Iterator[list[str]]:
     """Give the names of our objects that nothing but the garbage collector lets go of."""
     names: list[str] = []
     gc.collect()
-    gc.freeze()  # what others have not let go of yet
+    of_others = [one for one in gc.get_objects() if is_ours(one)]  # kept: they are no garbage yet
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         yield names
         gc.collect()
-        ours = [one for one in gc.garbage if type(one).__module__.startswith(OF_CALLS)]
-        names += [type(one).__qualname__ for one in ours]
+        names += [type(one).__qualname__ for one in gc.garbage if is_ours(one)]
     finally:
+        of_others.clear()
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
-        gc.unfreeze()
 
 
 def ask(sdk: openai.OpenAI) -> None:
