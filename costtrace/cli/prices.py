@@ -52,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print prices, or what a file does to them."""
     at = arguments.at or datetime.now(timezone.utc)
+    if arguments.model and (arguments.check or arguments.diff):
+        raise UsageError(
+            f"--check and --diff are about all models of a file, not about {arguments.model!r}"
+        )
     if arguments.check:
         return _check(price_file(arguments.check), arguments.json)
     if arguments.diff:

@@ -24,6 +24,8 @@ class Connections:
         self.writer: sqlite3.Connection | None = None
         self.reader: sqlite3.Connection | None = None
         self.file: int | None = None  # the number of the database's inode
+        self.has_children = False
+        """Whether forked children have inherited what SQLite knows of the file."""
 
     def abandon(self) -> None:
         """Use these connections no more, and do not close them either."""
@@ -32,11 +34,16 @@ class Connections:
         self.presence.forget()
 
     def close(self) -> None:
-        """Close, in nobody's way: the last one to close a database rewrites its files."""
+        """Close, in nobody's way: the last one to close a database rewrites its files.
+
+        Not where there are forked children: SQLite goes on in them with the log's index as it was
+        inherited, also when that file is gone.
+        """
         if self.pid != os.getpid() or self.writer is None:
             return
         if self.file_lock.acquire(time.monotonic() + _CLOSE_WITHIN_S):
-            self.presence.hide()
+            if not self.has_children:
+                self.presence.hide()
             for connection in (self.reader, self.writer):
                 if connection is not None:
                     connection.close()

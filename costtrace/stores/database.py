@@ -167,6 +167,7 @@ class Database:
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
+        self._open.has_children = True
         while self._locked_for_fork:
             self._locked_for_fork.pop().release()
 

@@ -93,6 +93,14 @@ def test_prices_of_ones_own_come_on_top(cli: Cli, own: Path, monkeypatch: pytest
     assert [row["usd"] for row in asked["prices"]] == ["0.5", "2"]
 
 
+def test_a_file_is_checked_as_a_whole(cli: Cli, own: Path):
+    """A model that is named beside it would have been passed over."""
+    for option in ("--check", "--diff"):
+        done = cli("prices", "gpt-4o", option, own)
+        assert (done.status, done.out) == (2, "")
+        assert "not about 'gpt-4o'" in done.err
+
+
 def test_a_file_is_checked(cli: Cli, own: Path, tmp_path: Path):
     """A gate: status 1 and everything that is wrong; oddities are told, and fail nothing."""
     (tmp_path / "bad.json").write_text('{"models": {"house": {"inputs": 1}}}')

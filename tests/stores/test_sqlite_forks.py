@@ -120,6 +120,28 @@ def test_child_does_not_keep_the_parents_lock(tmp_path: Path) -> None:
     store.close()
 
 
+def test_parent_may_close_before_its_children_begin(tmp_path: Path) -> None:
+    """SQLite goes on in them with files that must not be tidied away, and another one be made."""
+    store = SQLiteStore(tmp_path / "ledger.db", synchronous="NORMAL", timeout_s=60)
+    spend(store, 1)()
+    closed, close = os.pipe()
+
+    def begin_late() -> None:
+        os.read(closed, 1)
+        spend(store, 20)()
+
+    pids = [fork(begin_late) for _ in range(2)]
+    store.close()
+    os.write(close, b"12")
+    wait_for(pids)
+    os.close(closed)
+    os.close(close)
+
+    with_all = SQLiteStore(tmp_path / "ledger.db")
+    assert with_all.sums().entries == 41
+    assert with_all.verify() == []
+
+
 def test_parent_may_close_while_children_work(tmp_path: Path) -> None:
     """The log is not tidied away under a child that is still writing to it."""
     store = SQLiteStore(tmp_path / "ledger.db", synchronous="NORMAL", timeout_s=60)
