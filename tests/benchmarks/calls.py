@@ -1,8 +1,8 @@
 """What a call costs: `python -m tests.benchmarks.calls [rounds]`.
 
-The bare SDK call beside the same call tracked and under a budget, in turns. Two floors are beside
-them: the bare call once more (the noise of the machine), and wrappers that do nothing where ours
-do all they do.
+The bare SDK call beside the same call tracked and under a budget, in turns. Beside them are the
+bare call once more (the noise of the machine), and floors: wrappers that do nothing where ours do
+all they do, and the least that a limit needs (`least`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import openai._base_client
 import wrapt
 
 from costtrace import CostLedger, budget, tracked
+from tests.benchmarks.least import LeastBudget
 from tests.benchmarks.measuring import COSTS, Cost, Goal, Work, heading, in_turns, show_costs
 from tests.benchmarks.sdk import EVENTS, ask, async_client, client, read_stream
 
@@ -48,14 +49,14 @@ def inside(scope: Any, call: Callable[[], object]) -> Work:
     return work
 
 
-def wrapped_emptily(call: Callable[[], object]) -> Work:
-    """Return the same with the two methods wrapped that are ours to wrap, by nothing."""
+def patched(call: Callable[[], object], wrap: Callable[[Any], Any], *names: str) -> Work:
+    """Return the same with methods of the SDK's client wrapped in another way than ours."""
     owner = openai._base_client.SyncAPIClient
-    originals = [vars(owner)[name] for name in WRAPPED]
-    wrappers = [wrapt.FunctionWrapper(one, pass_through) for one in originals]
+    originals = [vars(owner)[name] for name in names]
+    wrappers = [wrap(one) for one in originals]
 
     def put(methods: list[Any]) -> None:
-        for name, method in zip(WRAPPED, methods, strict=True):
+        for name, method in zip(names, methods, strict=True):
             setattr(owner, name, method)
 
     def work(times: int) -> None:
@@ -67,6 +68,11 @@ def wrapped_emptily(call: Callable[[], object]) -> Work:
             put(originals)
 
     return work
+
+
+def wrapped_emptily(method: Any) -> Any:
+    """Return a method of the SDK wrapped as ours are, by nothing."""
+    return wrapt.FunctionWrapper(method, pass_through)
 
 
 def pass_through(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
@@ -98,6 +104,7 @@ def bare_commits(path: Path) -> Callable[[], None]:
 def measure_calls(rounds: int, folder: Path) -> dict[str, Cost]:
     """Return what a sync call costs, in each way."""
     sdk, memory, file = client(), CostLedger(), CostLedger(path=folder / "costs.db")
+    least = LeastBudget(10**18)
     answer = tracked(function_name="answer")(lambda: ask(sdk))
     in_memory = budget("alice", 1_000_000, window="month", ledger=memory)
     in_file = budget("alice", 1_000_000, window="month", ledger=file)
@@ -116,7 +123,8 @@ def measure_calls(rounds: int, folder: Path) -> dict[str, Cost]:
     variants = {
         BARE: repeated(lambda: ask(sdk)),
         "bare once more (noise)": repeated(lambda: ask(sdk)),
-        "two empty wrappers (floor)": wrapped_emptily(lambda: ask(sdk)),
+        "two empty wrappers (floor)": patched(lambda: ask(sdk), wrapped_emptily, *WRAPPED),
+        "the least that a limit needs (floor)": patched(lambda: ask(sdk), least.around, "request"),
         "tracked, no limit": inside(budget("alice", ledger=memory), answer),
         "tracked, budget in memory": inside(in_memory, answer),
         "the same, its scope opened for each call": repeated(alone),
