@@ -18,7 +18,7 @@ def _count(name: str, count: object) -> int:
     return count
 
 
-@quickly_made(check=_count)
+@quickly_made(check=_count, unless="type({0}) is int and {0} >= 0")
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What one call consumed; every count is an int >= 0.

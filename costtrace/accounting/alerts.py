@@ -47,9 +47,11 @@ class _Watched:
 
     def at(self, at_us: int) -> tuple[Watch, ...]:
         """Return its watches for a call authorized at that time."""
-        span, last = self.terms.span(at_us), self._last
-        if last is not None and (last[0] is span or last[0] == span):
-            return last[1]
+        if self._last is not None:
+            span, watches = self._last
+            if span.start_us <= at_us < span.end_us and not span.is_rolling:
+                return watches
+        span = self.terms.span(at_us)
         watches = tuple(
             Watch(self.terms.owner, span, threshold, self._key_of(span, share))
             for share, threshold in self._thresholds

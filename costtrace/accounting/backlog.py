@@ -59,10 +59,12 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._steps)
 
-    def write(self, step: Waiting) -> None:
-        """Take a step now; if the store is away, as soon as it is back."""
-        if self._steps or not self._is_done(step):
-            self.add(step)
+    def write(self, step: Waiting) -> bool:
+        """Take a step now; if the store is away, as soon as it is back. Return whether it waits."""
+        if not self._steps and self._is_done(step):
+            return False
+        self.add(step)
+        return True
 
     def add(self, step: Waiting) -> None:
         """Let a step wait; while a settlement waits, its own hold stands for what it leaves."""

@@ -139,7 +139,7 @@ class Charges:
     ) -> None:
         """Settle the call in every ledger; `rest` stays reserved, `frees` is an earlier rest."""
         for ledger, terms in self.groups:
-            owners = ledger.postings.owners(entry.user_id, terms)
+            owners = ledger.postings.limits.owners(entry.user_id, terms)
             ledger.enter(entry, owners, amend=amend, rest=rest, frees=frees)
         if entry.adjusts is None:
             self._held = None
@@ -175,5 +175,5 @@ class Charges:
         if held is not None and self._process == self.home.postings.process:
             for ledger, terms in self.groups:  # a finaliser may run inside any lock: only queue
                 postings = ledger.postings
-                owners = postings.owners(held.user_id, terms)
+                owners = postings.limits.owners(held.user_id, terms)
                 postings.dropped.put(partial(postings.abandon, held, owners))

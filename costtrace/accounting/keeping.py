@@ -89,6 +89,7 @@ class Keeping:
         is_known = self._knows(user_id)
         entries = self.store.rename_user(user_id, new)
         self.postings.alerts.forget(user_owner(user_id))
+        self.postings.limits.forget(user_id)
         return Forgotten(new, entries, is_known)
 
     def prune(self, before: datetime) -> int:

@@ -169,7 +169,7 @@ class CostLedger(Keeping):
             completion_tokens,
             details,
         )
-        owners = self.postings.owners(entry.user_id, ())
+        owners = self.postings.limits.owners(entry.user_id, ())
         self.enter(entry, owners, must_be_new=True)
         return entry.cost_usd
 
@@ -224,9 +224,8 @@ class CostLedger(Keeping):
                 break
         else:
             raise KeyError(f"no provisional call {call_id!r}: provisional() lists them")
-        self.postings.settle(
-            resolved_entry(entry, amount), self.postings.owners(entry.user_id, ()), amend=True
-        )
+        owners = self.postings.limits.owners(entry.user_id, ())
+        self.postings.settle(resolved_entry(entry, amount), owners, amend=True)
 
     # asking
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -22,6 +22,7 @@ from costtrace.accounting.backlog import NEVER_TAKEN, Backlog
 from costtrace.accounting.headroom import Glances, Headroom
 from costtrace.accounting.health import FAULTS, Health, Overruns, Tally
 from costtrace.accounting.lease import LEASE_S, Heartbeat, process_name
+from costtrace.accounting.limits import LimitBook
 from costtrace.accounting.lines import Lines
 from costtrace.accounting.outage import NotAsked, Outage
 from costtrace.accounting.recovery import Recovery
@@ -36,14 +37,12 @@ from costtrace.exceptions import BudgetStoreError, CallConflictError
 from costtrace.instant import to_us
 from costtrace.money import to_usd
 from costtrace.stores.base import (
-    LEDGER,
     BudgetRecord,
     Crossing,
     Hold,
     Limit,
     Refusal,
     Store,
-    user_owner,
 )
 from costtrace.stores.forks import survive_forks
 
@@ -53,8 +52,6 @@ FOREVER_S = 366 * 86_400.0
 REDELIVER_S = 10.0
 LOOK_S = 1.0
 """Seconds between two looks for alerts that another process did not live to send."""
-_MOST_OWNERS = 1_024
-"""Users whose owners, under the budgets of their last call, are remembered."""
 _REFUSED, _UNRESERVED = "would have been refused", "sent unreserved"
 
 
@@ -83,7 +80,7 @@ class Postings:
         """Who pays under which budgets, as far as it was worked out."""
         self.last_payers: tuple[object, Any] | None = None
         """What the scope of the last call carried, and who paid for it."""
-        self._owners: dict[str, tuple[tuple[BudgetTerms, ...], tuple[str, ...]]] = {}
+        self.limits = LimitBook(own, self.define)
         self._in_memory = not store.is_blocking
         self._lease_s = FOREVER_S if self._in_memory else LEASE_S
         self._heartbeat = Heartbeat(self._beat)
@@ -107,20 +104,6 @@ class Postings:
         self._retention = Retention(self.store, days, self.now)
         self._let_go()
 
-    def owners(self, user_id: str, budgets: tuple[BudgetTerms, ...]) -> tuple[str, ...]:
-        """Return everyone who is charged for a call, each once."""
-        known = self._owners.get(user_id)
-        if known is not None and known[0] is budgets:
-            return known[1]
-        charged = [LEDGER, user_owner(user_id)]
-        for terms in budgets:
-            charged += terms.owners
-        owners = tuple(dict.fromkeys(charged))
-        if len(self._owners) >= _MOST_OWNERS:
-            self._owners.clear()
-        self._owners[user_id] = (budgets, owners)  # it keeps the budgets, and so their identity
-        return owners
-
     def define(self, terms: BudgetTerms) -> None:
         """Watch a budget's thresholds; readers of the store will know of it with its next step.
 
@@ -142,22 +125,15 @@ class Postings:
         Raises `BudgetStoreError` when the store cannot be asked and one of the budgets wants to be
         sure.
         """
-        self.collect()
-        at_us = to_us(entry.timestamp)
-        limits: list[Limit] = []
-        limiting: list[BudgetTerms] = []
-        for terms in (self.own, *budgets):
-            if terms is not self.own:
-                self.define(terms)
-            if terms.refuses and (limit := terms.limit(at_us)) is not None:
-                limits.append(limit)
-                limiting.append(terms)
-        if self._in_memory and limits and not self._has_warned_shared:
-            self._warn_if_shared(limits)
-        owners = self.owners(entry.user_id, budgets)
-        hold = Hold(entry, owners, tuple(limits), self._lease_s, self.process)
+        if self._undefined or not self.dropped.empty():
+            self.collect()
+        known = self.limits.at(entry.user_id, budgets, to_us(entry.timestamp))
+        if self._in_memory and known.limits and not self._has_warned_shared:
+            self._warn_if_shared(known.limits)
+        hold = Hold(entry, known.owners, known.limits, self._lease_s, self.process)
         try:
-            refusal = self._ask(self.store.reserve, hold)
+            reserve = self.store.reserve
+            refusal = reserve(hold) if self._in_memory else self._ask(reserve, hold)
         except CallConflictError:
             raise
         except Exception as error:
@@ -165,7 +141,9 @@ class Postings:
             return None
         if not self._in_memory:
             self._heartbeat.ensure()
-        return None if refusal is None else Refused(limiting[limits.index(refusal.limit)], refusal)
+        if refusal is None:
+            return None
+        return Refused(known.terms[known.limits.index(refusal.limit)], refusal)
 
     def headroom(self, at: datetime, budgets: tuple[BudgetTerms, ...]) -> Headroom:
         """Return the least that is left of these budgets and the ledger's own.
@@ -227,23 +205,31 @@ class Postings:
         take: `CallConflictError` for an id that is known at another cost, `ValueError` for an
         amount beyond all it counts to. Else the first one stands.
         """
-        self._define_waiting()
+        if self._undefined:
+            self._define_waiting()
         held = None if rest is None else Hold(rest, owners, (), self._lease_s, self.process)
         step = Settlement(entry, owners, amend, held, frees)
-        if must_be_new and not self._backlog:
-            try:
-                self._take(step)
-            except NEVER_TAKEN:
-                raise
-            except Exception as error:
-                self._failed("settle", error)
-                self._backlog.add(step)
-        else:
-            self._backlog.write(step)
-        self._recovery.ensure()
+        waits = self._write_new(step) if must_be_new else self._backlog.write(step)
+        if waits:
+            self._recovery.ensure()
         if self._retention is not None and self._retention.is_due():
             self._let_go()
-        self._send_alerts()
+        if self._crossed or time.monotonic() - self._looked_for_alerts_s >= LOOK_S:
+            self._send_alerts()
+
+    def _write_new(self, step: Settlement) -> bool:
+        """Write a step that has to be new; return whether it waits."""
+        if self._backlog:
+            return self._backlog.write(step)
+        try:
+            self._take(step)
+        except NEVER_TAKEN:
+            raise
+        except Exception as error:
+            self._failed("settle", error)
+            self._backlog.add(step)
+            return True
+        return False
 
     def abandon(self, entry: CostEntry, owners: tuple[str, ...]) -> None:
         """Charge a call that nobody settled as its worst case. Never raises."""
@@ -252,8 +238,8 @@ class Postings:
 
     def release(self, call_id: str) -> None:
         """Give back what was held for a call that was never billed. Never raises."""
-        self._backlog.write(Release(call_id))
-        self._recovery.ensure()
+        if self._backlog.write(Release(call_id)):
+            self._recovery.ensure()
 
     def drop(self, owner: str) -> None:
         """Forget an owner that nobody will ask about again. Never raises."""
@@ -287,7 +273,10 @@ class Postings:
         settle = self.store.settle
         if step.rest is not None or step.frees:
             settle = partial(settle, rest=step.rest, frees=step.frees)
-        crossed = self._ask(settle, entry, owners, watches, amend=step.amend)
+        if self._in_memory:
+            crossed = settle(entry, owners, watches, amend=step.amend)
+        else:
+            crossed = self._ask(settle, entry, owners, watches, amend=step.amend)
         if crossed:
             self._crossed.extend(crossed)
 
@@ -395,10 +384,11 @@ class Postings:
         self._backlog.start_over()
         self._recovery.start_over()
         self.alerts.start_over()
+        self.limits.start_over()
         self.lines.renew_lock()
         self.overruns.renew_lock()
 
-    def _warn_if_shared(self, limits: list[Limit]) -> None:
+    def _warn_if_shared(self, limits: Sequence[Limit]) -> None:
         """Say, once, that each process keeps a budget of its own."""
         if self._has_other_processes or is_worker():
             self._has_warned_shared = warn_if_shared(limits)

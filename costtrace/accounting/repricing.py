@@ -85,7 +85,7 @@ def write_adjustments(ledger: CostLedger, repricing: Repricing) -> int:
     """Enter the differences as lines of their own; return how many. Again, it adds nothing."""
     written = 0
     for entry in _adjustments(repricing.changes):
-        ledger.enter(entry, ledger.postings.owners(entry.user_id, ()))
+        ledger.enter(entry, ledger.postings.limits.owners(entry.user_id, ()))
         written += 1
     return written
 

@@ -83,7 +83,7 @@ def make_exact(response_id: str, reading: Reading, charges: Charges) -> None:
 def _correct_stored(response_id: str, reading: Reading, charges: Charges) -> None:
     for ledger, _ in charges.groups:
         for entry in list(_inexact(response_id, ledger)):
-            owners = ledger.postings.owners(entry.user_id, ())
+            owners = ledger.postings.limits.owners(entry.user_id, ())
             ledger.enter(corrected(ledger.prices, entry, reading), owners, amend=True)
 
 

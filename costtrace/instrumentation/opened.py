@@ -49,6 +49,8 @@ def close_watch(scope: Scope | None, watch: OpenWatch) -> None:
 
 def flush(scope: Scope) -> None:
     """Enter all that was opened in a scope which is being left."""
+    if not _open:  # as where nothing is streamed
+        return
     with _lock:
         watches = list(_open.get(scope, ()))
     for watch in watches:

@@ -108,22 +108,27 @@ class Account:
         self.kept: dict[tuple[int, int], list[int]] = {}
         """Running balances: spent and reserved picodollars, tokens, calls."""
 
-    def move(self, timestamp_us: int, spent: Charge, reserved: Charge = NOTHING) -> None:
-        """Add to the running balances of a time; both may be negative."""
+    def spend(self, timestamp_us: int, spent: Charge, freed: Charge = NOTHING) -> None:
+        """Add to the running balances of a time, and take off what was reserved for it."""
         pico, tokens, calls = spent
         for (start_us, end_us), balance in self.kept.items():
             if start_us <= timestamp_us < end_us:
                 balance[0] += pico
                 balance[1] += tokens
                 balance[2] += calls
-                if reserved is not NOTHING:
-                    _reserve(balance, reserved)
+                if freed is not NOTHING:
+                    balance[3] -= freed[0]
+                    balance[4] -= freed[1]
+                    balance[5] -= freed[2]
 
     def reserve(self, timestamp_us: int, reserved: Charge) -> None:
         """Add to what their running balances have reserved; it may be negative."""
+        pico, tokens, calls = reserved
         for (start_us, end_us), balance in self.kept.items():
             if start_us <= timestamp_us < end_us:
-                _reserve(balance, reserved)
+                balance[3] += pico
+                balance[4] += tokens
+                balance[5] += calls
 
     def keep(self, start_us: int, end_us: int, balance: list[int]) -> None:
         """Keep a running balance from now on."""
@@ -136,10 +141,3 @@ class Account:
         if self.gone is None:
             self.gone = Timeline()
         self.gone.add(timestamp_us // MINUTE_US, *charge)
-
-
-def _reserve(balance: list[int], reserved: Charge) -> None:
-    pico, tokens, calls = reserved
-    balance[3] += pico
-    balance[4] += tokens
-    balance[5] += calls

@@ -116,11 +116,9 @@ class Books:
         entry, timestamp_us, pico, reserved_pico, charge, fields = facts
         self.make_room(charge)
         label = self.label_code(fields)
-        reserved = NOTHING
+        freed = NOTHING
         if held is not None:
-            timestamp_us = held.timestamp_us
-            held_pico, held_tokens, held_calls = held.charge
-            reserved = (-held_pico, -held_tokens, -held_calls)
+            timestamp_us, freed = held.timestamp_us, held.charge
         packed = self.entries.pack(entry, timestamp_us, pico, reserved_pico, label, payers, state)
         self.is_half_done = True
         self.entries.append(packed, entry.call_id)
@@ -130,7 +128,7 @@ class Books:
         for owner in self.payers[payers]:
             account = accounts.get(owner)
             if account is not None and account.kept:
-                account.move(timestamp_us, charge, reserved)
+                account.spend(timestamp_us, charge, freed)
         unpriced = charge[2] if pico is None else 0
         self._fresh.append((timestamp_us, label, payers, charge, entry.usage, unpriced))
         self.is_half_done = False
@@ -380,11 +378,11 @@ class Books:
         reserved = held.charge if sign > 0 else less(NOTHING, held.charge)
         for owner in self.payers[held.payers]:
             account = self.accounts.get(owner)
-            if account is not None:
+            if account is not None and account.kept:
                 account.reserve(held.timestamp_us, reserved)
 
     def _move_spent(self, payers: int, timestamp_us: int, spent: Charge) -> None:
         for owner in self.payers[payers]:
             account = self.account(owner)
             account.line.add(timestamp_us // MINUTE_US, *spent)
-            account.move(timestamp_us, spent)
+            account.spend(timestamp_us, spent)

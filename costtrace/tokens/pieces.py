@@ -12,8 +12,10 @@ estimate; nothing but the vocabulary tells.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 
+_ASCII, _LONG = bytes(range(128)), 1_000
 PIECE_CHARS = 100_000  # one encoder call gets at most this much; see `cut`
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
@@ -64,7 +66,11 @@ def _word(word: str, is_english: bool) -> int:
 
 def utf8_length(text: str) -> int:
     """Return the length of `text` in UTF-8; half of a surrogate pair counts as three bytes."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    if text.isascii():
+        return len(text)
+    if len(text) >= _LONG and sys.getsizeof(text) < 1.5 * len(text):  # it is Latin-1, one byte each
+        return len(text) + len(text.encode("latin-1").translate(None, _ASCII))  # in half the time
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def cut(text: str) -> Iterator[str]:

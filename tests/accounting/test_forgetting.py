@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,16 @@ def test_nobody_and_somebody_else_cannot_be_forgotten(ledger: CostLedger) -> Non
             ledger.forget(user, pseudonym)
     assert ledger.forget("mallory").is_known is False
     assert ledger.totals("user_id")[0].key == NAME
+
+
+def test_who_comes_back_under_the_same_budget_is_watched_again():
+    """Whoever was forgotten begins anew: the limit is whole, and 90% of it is told of."""
+    told: list[str] = []
+    ledger = CostLedger()
+    b = budget("alice", 1, on_alert=lambda alert: told.append(str(alert.user_id)), ledger=ledger)
+    with b:
+        b.authorize("0.5").settle("0.5")
+        ledger.forget("alice")
+        b.authorize("0.95").settle("0.95")
+    assert told == ["alice"]
+    assert b.spent_usd == Decimal("0.95")

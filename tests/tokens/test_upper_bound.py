@@ -264,6 +264,16 @@ def test_reason_is_none_where_there_is_a_bound() -> None:
     assert upper_bound({"prompt": "A cat"}, "videos", "openai", files=1) is None
 
 
+@pytest.mark.parametrize("letter", ["a", "\xe9", "\u20ac", "\U0001f600", "\ud800"])
+@pytest.mark.parametrize("length", [3, 999, 1_000, 1_001, 50_000])
+def test_a_text_is_as_long_as_its_bytes_whatever_it_is_made_of(letter: str, length: int) -> None:
+    """Also one that is nearly all of one kind; half a surrogate pair takes three bytes."""
+    for text in (letter * length, "a" * (length - 1) + letter, "\xe9" * (length - 1) + letter):
+        size = len(text.encode("utf-8", "surrogatepass"))
+        bound = upper_bound(chat(user(text)), "chat", "openai")
+        assert bound == upper_bound(chat(user("a" * size)), "chat", "openai")
+
+
 def test_each_image_that_is_edited_counts_as_the_largest_of_any_model() -> None:
     """Beside the JSON, as a file, or in it; how they count is not published."""
     drawn = upper_bound({"prompt": "A cat"}, "images", "openai")
