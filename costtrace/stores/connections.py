@@ -10,14 +10,15 @@ from pathlib import Path
 from costtrace.stores.filelock import FileLock, Presence
 
 _CLOSE_WITHIN_S = 1.0
-_inherited: list[sqlite3.Connection | None] = []
-"""A parent's connections, kept so that a forked child never closes them."""
+_inherited: list[object] = []
+"""What a parent had open, kept so that a forked child never closes it."""
 
 
 class Connections:
     """What is open, apart from the object that uses it, so that it can be closed after it."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self.pid = os.getpid()
         self.file_lock = FileLock(path.with_name(path.name + ".lock"))
         self.presence = Presence(path)
@@ -25,7 +26,7 @@ class Connections:
         self.reader: sqlite3.Connection | None = None
         self.file: int | None = None  # the number of the database's inode
         self.has_children = False
-        """Whether forked children have inherited what SQLite knows of the file."""
+        """Whether forked children have inherited the sign of life."""
 
     def abandon(self) -> None:
         """Use these connections no more, and do not close them either."""
@@ -33,12 +34,20 @@ class Connections:
         self.writer = self.reader = None
         self.presence.forget()
 
-    def close(self) -> None:
-        """Close, in nobody's way: the last one to close a database rewrites its files.
+    def leave_to_parent(self) -> None:
+        """Begin anew in a forked child.
 
-        Not where there are forked children: SQLite goes on in them with the log's index as it was
-        inherited, also when that file is gone.
+        SQLite goes on here with the log's index that it has inherited, also when that file is gone.
+        So the parent's sign of life stays: nobody tidies up as long as one of its children lives.
         """
+        _inherited.extend((self.writer, self.reader, self.presence))
+        self.writer = self.reader = None
+        self.presence, self.has_children = Presence(self._path), False
+        self.file_lock.forget()
+        self.pid = os.getpid()
+
+    def close(self) -> None:
+        """Close, in nobody's way: the last one to close a database rewrites its files."""
         if self.pid != os.getpid() or self.writer is None:
             return
         if self.file_lock.acquire(time.monotonic() + _CLOSE_WITHIN_S):

@@ -175,9 +175,7 @@ class Database:
         """Start with locks and connections of our own; the parent's stay open, unused."""
         self._locked_for_fork.clear()
         self._write_lock, self._read_lock = OwnLock(), OwnLock()
-        self._open.abandon()
-        self._open.file_lock.forget()
-        self._open.pid = os.getpid()
+        self._open.leave_to_parent()
 
     # -- locks -------------------------------------------------------------------------------
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -120,26 +122,36 @@ def test_child_does_not_keep_the_parents_lock(tmp_path: Path) -> None:
     store.close()
 
 
-def test_parent_may_close_before_its_children_begin(tmp_path: Path) -> None:
-    """SQLite goes on in them with files that must not be tidied away, and another one be made."""
-    store = SQLiteStore(tmp_path / "ledger.db", synchronous="NORMAL", timeout_s=60)
+@pytest.mark.parametrize("last", ["the parent", "a sibling", "a stranger"])
+def test_nobody_tidies_up_before_a_child_begins(tmp_path: Path, last: str) -> None:
+    """SQLite goes on in it with what was inherited, which must not go and be made anew."""
+    path = tmp_path / "ledger.db"
+    store = SQLiteStore(path, synchronous="NORMAL", timeout_s=60)
     spend(store, 1)()
-    closed, close = os.pipe()
+    pipes = [os.pipe() for _ in range(2)]
 
-    def begin_late() -> None:
-        os.read(closed, 1)
+    def begin_late(pipe: tuple[int, int]) -> None:
+        os.read(pipe[0], 1)
         spend(store, 20)()
+        store.close()
 
-    pids = [fork(begin_late) for _ in range(2)]
+    pids = [fork(partial(begin_late, pipe)) for pipe in pipes[: 2 if last == "a sibling" else 1]]
     store.close()
-    os.write(close, b"12")
-    wait_for(pids)
-    os.close(closed)
-    os.close(close)
+    if last == "a stranger":
+        program = "import sys, costtrace; costtrace.CostLedger(path=sys.argv[1]).close()"
+        subprocess.run([sys.executable, "-c", program, path], check=True)
+    for pid, (_, begin) in zip(pids, pipes, strict=False):  # one after the other
+        os.write(begin, b"1")
+        wait_for([pid])
+    for pipe in pipes:
+        for end in pipe:
+            os.close(end)
 
-    with_all = SQLiteStore(tmp_path / "ledger.db")
-    assert with_all.sums().entries == 41
+    with_all = SQLiteStore(path)
+    assert with_all.sums().entries == 1 + 20 * len(pids)
     assert with_all.verify() == []
+    with_all.close()
+    assert not path.with_name("ledger.db-shm").exists()  # now the last one was here
 
 
 def test_parent_may_close_while_children_work(tmp_path: Path) -> None:
