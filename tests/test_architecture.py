@@ -15,6 +15,7 @@ import costtrace
 ROOT = Path(costtrace.__file__).parent
 ROWS = {  # a package may import those of a lower row, and itself
     "caller": -1,
+    "forklock": -1,
     "lazy": -1,
     "money": 0,
     "usage": 0,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import Any
 
 from costtrace.accounting.ledger import CostLedger
 from costtrace.accounting.retention import days_in
+from costtrace.forklock import ForkLock
 from costtrace.money import to_pico
 from costtrace.pricing import PriceTable
 
-_lock = threading.RLock()
+_lock = ForkLock()
 _ledger: CostLedger | None = None
 
 
@@ -24,7 +24,7 @@ def default_ledger() -> CostLedger:
     """
     global _ledger
     if _ledger is None:
-        with _lock:
+        with _lock.now:
             if _ledger is None:
                 _ledger = CostLedger(**_from_environment({}))
     return _ledger
@@ -38,7 +38,7 @@ def configure(**options: Any) -> CostLedger:
     """
     global _ledger
     fresh = CostLedger(**_from_environment(options))
-    with _lock:
+    with _lock.now:
         before, _ledger = _ledger, fresh
     if before is not None:
         before.flush()
@@ -68,12 +68,3 @@ def _price_table(name: str, path: str) -> PriceTable:
         return PriceTable.load(path)
     except OSError as error:
         raise ValueError(f"{name} names {path}, which cannot be read: {error.strerror}") from error
-
-
-def _renew_lock() -> None:
-    """Go on in a forked child, where nobody gives back what another thread of the parent held."""
-    global _lock
-    _lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)

@@ -6,8 +6,6 @@ made exact, once, when somebody retrieves it: in this process, or in any that sh
 
 from __future__ import annotations
 
-import os
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 from costtrace.accounting.charges import Charges
 from costtrace.accounting.ledger import CostLedger
 from costtrace.entry import CostEntry
+from costtrace.forklock import ForkLock
 from costtrace.instrumentation.call import Call
 from costtrace.instrumentation.valuing import corrected
 from costtrace.providers import Reading
@@ -36,7 +35,7 @@ class _Known:
 
 
 _known: OrderedDict[str, _Known] = OrderedDict()
-_lock = threading.RLock()
+_lock = ForkLock()
 
 
 def remember(call: Call) -> None:
@@ -46,7 +45,7 @@ def remember(call: Call) -> None:
         return
     if entry.grade == "reported":
         return
-    with _lock:
+    with _lock.now:
         _known[entry.response_id] = _Known(entry, call.charges, weakref.ref(call))
         if len(_known) > MOST_KNOWN:
             _known.popitem(last=False)
@@ -54,7 +53,7 @@ def remember(call: Call) -> None:
 
 def is_known(response_id: str) -> bool:
     """Tell whether this process has entered such a call and waits for its usage."""
-    with _lock:
+    with _lock.now:
         return response_id in _known
 
 
@@ -70,7 +69,7 @@ def make_exact(response_id: str, reading: Reading, charges: Charges) -> None:
     """
     if reading.usage is None:
         return
-    with _lock:
+    with _lock.now:
         known = _known.pop(response_id, None)
     if known is None:
         _correct_stored(response_id, reading, charges)
@@ -91,12 +90,3 @@ def _inexact(response_id: str, ledger: CostLedger) -> Iterator[CostEntry]:
     for entry in ledger.store.entries(Query(response_id=response_id)):
         if entry.adjusts is None and entry.grade in ("assumed", "estimated"):
             yield entry
-
-
-def _renew_lock() -> None:
-    """Go on in a forked child, where nobody gives back what another thread of the parent held."""
-    global _lock
-    _lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)

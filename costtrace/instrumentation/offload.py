@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from costtrace.accounting.steps import Ask, Steps, Wait
+from costtrace.forklock import ForkLock
 
 T = TypeVar("T")
 THREADS = 4
@@ -120,14 +121,14 @@ class _Pool:
     pid = 0
 
 
-_pool_lock = threading.Lock()
+_pool_lock = ForkLock()
 
 
 def _threads() -> Any:
     if _Pool.executor is None or _Pool.pid != os.getpid():
         from concurrent.futures import ThreadPoolExecutor
 
-        with _pool_lock:
+        with _pool_lock.now:
             if _Pool.executor is None or _Pool.pid != os.getpid():
                 _Pool.executor = ThreadPoolExecutor(THREADS, thread_name_prefix="costtrace")
                 _Pool.pid = os.getpid()
@@ -154,11 +155,3 @@ def _is_in_trio(trio: Any) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _renew_lock() -> None:
-    global _pool_lock
-    _pool_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from costtrace.accounting.ledger import CostLedger
+from costtrace.forklock import ForkLock
 from costtrace.scopes import Scope
 
 
@@ -27,12 +26,12 @@ class OpenWatch(Protocol):
 
 
 _open: WeakKeyDictionary[Scope, set[OpenWatch]] = WeakKeyDictionary()
-_lock = threading.RLock()
+_lock = ForkLock()
 
 
 def open_watch(scope: Scope | None, watch: OpenWatch) -> None:
     """See to it that something is entered no later than its scope, or one around it, is left."""
-    with _lock:
+    with _lock.now:
         while scope is not None:
             _open.setdefault(scope, set()).add(watch)
             scope = scope.parent
@@ -40,7 +39,7 @@ def open_watch(scope: Scope | None, watch: OpenWatch) -> None:
 
 def close_watch(scope: Scope | None, watch: OpenWatch) -> None:
     """Undo `open_watch`: it has been read to its end."""
-    with _lock:
+    with _lock.now:
         while scope is not None:
             if (watches := _open.get(scope)) is not None:
                 watches.discard(watch)
@@ -51,18 +50,9 @@ def flush(scope: Scope) -> None:
     """Enter all that was opened in a scope which is being left."""
     if not _open:  # as where nothing is streamed
         return
-    with _lock:
+    with _lock.now:
         watches = list(_open.get(scope, ()))
     for watch in watches:
         watch.ledger.postings.collect()
         if not watch.is_over:
             watch.flush()
-
-
-def _renew_lock() -> None:
-    """Go on in a forked child, where nobody gives back what another thread of the parent held."""
-    global _lock
-    _lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
-from threading import RLock
-from weakref import WeakSet
 
 from costtrace.entry import Alert, CostEntry
+from costtrace.forklock import ForkLock
 from costtrace.money import PICO_PER_USD, to_usd
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -47,8 +45,7 @@ class PrometheusSink:
         self._users = _Names(users)
         self._series: dict[tuple[str, ...], list[int]] = {}
         self._alerts = 0
-        self._lock = RLock()
-        _sinks.add(self)
+        self._lock = ForkLock()
 
     def entry(self, entry: CostEntry) -> None:
         """Count an entry."""
@@ -62,41 +59,26 @@ class PrometheusSink:
             max(-pico, 0),
             int(is_call and entry.cost_usd is None),
         )
-        with self._lock:
+        with self._lock.now:
             sums = self._series.setdefault(self._labels(entry), [0] * len(_METRICS))
             for place, fact in enumerate(facts):
                 sums[place] += fact
 
     def alert(self, alert: Alert) -> None:
         """Count an alert; whose it was is no label, since there may be many."""
-        with self._lock:
+        with self._lock.now:
             self._alerts += 1
 
     def render(self) -> str:
         """Return all counters in the text format, to be served as `CONTENT_TYPE`."""
-        with self._lock:
+        with self._lock.now:
             series = sorted((labels, tuple(sums)) for labels, sums in self._series.items())
             alerts = self._alerts
         return "".join(f"{line}\n" for line in _exposition(series, alerts))
 
-    def renew_lock(self) -> None:
-        """Go on in a forked child, where nobody gives back what another thread held."""
-        self._lock = RLock()
-
     def _labels(self, entry: CostEntry) -> tuple[str, ...]:
         labels = (self._functions.label(entry.function_name), self._models.label(entry.model))
         return (*labels, self._users.label(entry.user_id)) if self._users.most else labels
-
-
-_sinks: WeakSet[PrometheusSink] = WeakSet()
-
-
-def _renew_locks() -> None:
-    for sink in list(_sinks):
-        sink.renew_lock()
-
-
-os.register_at_fork(after_in_child=_renew_locks)
 
 
 class _Names:

@@ -97,7 +97,7 @@ class MemoryStore(MemoryMoves):
 
     def reserve(self, hold: Hold) -> Refusal | None:
         """Hold the worst case on every owner, or, if a limit would be passed, on none."""
-        if self._lock.is_mine():
+        if self._lock.is_mine():  # as `_alone`, without its generator: every call comes here
             raise BudgetStoreError(AMID_A_STEP)
         with self._lock:
             return self._reserve(hold)

@@ -7,9 +7,9 @@ they are, hostile texts are cut into pieces.
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING
 
+from costtrace.forklock import ForkLock
 from costtrace.tokens.counts import TokenCount
 from costtrace.tokens.families import Family, family
 from costtrace.tokens.memory import CountMemory
@@ -98,7 +98,7 @@ def encoder(name: str) -> tiktoken.Encoding | None:
         return loaded
     if name in _useless or not is_cached(name):
         return _loaded_by_others(name)
-    with _loading:
+    with _loading.now:
         if name not in _encoders and not _under_way:
             _under_way.append(name)
             try:
@@ -143,7 +143,7 @@ def _memory(encoding: str, is_loaded: bool) -> CountMemory:
 
 _encoders: dict[str, tiktoken.Encoding] = {}
 _useless: set[str] = set()
-_loading = threading.RLock()
+_loading = ForkLock()
 _under_way: list[str] = []  # not empty for the handler of a signal that broke into loading
 _memories: dict[tuple[str, bool], CountMemory] = {}
 
@@ -151,11 +151,9 @@ _memories: dict[tuple[str, bool], CountMemory] = {}
 def _after_fork_in_child() -> None:
     """Go on without what another thread of the parent was loading.
 
-    Its lock is never given back, and neither is tiktoken's own: in this process nothing is loaded
-    any more, and what is not there is estimated.
+    tiktoken's own lock is never given back: in this process nothing is loaded any more, and what
+    is not there is estimated.
     """
-    global _loading
-    _loading = threading.RLock()
     if _under_way:
         _under_way.clear()
         _useless.update(FILES)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from costtrace.forklock import ForkLock
 from costtrace.tokens.families import ENCODINGS
 
 _SOURCE = "https://openaipublic.blob.core.windows.net/encodings/"
@@ -86,16 +86,7 @@ def cached_file(encoding: str) -> Path | None:
 
 
 _checked: dict[tuple[str, int, int], bool] = {}  # (path, size, mtime) -> its hash is right
-_checked_lock = threading.RLock()
-
-
-def _renew_lock() -> None:
-    """Go on in a forked child, where nobody gives back what another thread of the parent held."""
-    global _checked_lock
-    _checked_lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+_checked_lock = ForkLock()
 
 
 def is_cached(encoding: str) -> bool:
@@ -113,7 +104,7 @@ def is_cached(encoding: str) -> bool:
     if found.st_size == 0:
         return False
     key = (str(path), found.st_size, found.st_mtime_ns)
-    with _checked_lock:
+    with _checked_lock.now:
         if key not in _checked:
             _checked[key] = _has_hash(path, FILES[encoding].sha256)
         return _checked[key]

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "stores"))
 
-from spool_workers import kill_what_is_left
+from workers import kill_what_is_left
 
 
 @pytest.fixture(autouse=True)

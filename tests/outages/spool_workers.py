@@ -32,11 +32,10 @@ def opened(kind: str, address: str, timeout_s: float = 0.3) -> Any:
     return RedisStore(redis.Redis(host="127.0.0.1", port=int(address)), timeout_s=timeout_s)
 
 
-_at_work: list[subprocess.Popen[str]] = []
-
-
 def started(work: str, *arguments: object) -> subprocess.Popen[str]:
     """Start a process that reads lines and says lines."""
+    from workers import at_work  # of the stores' tests; what is started here does not see them
+
     process = subprocess.Popen(
         [sys.executable, __file__, work, *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -44,17 +43,8 @@ def started(work: str, *arguments: object) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"},
     )
-    _at_work.append(process)
+    at_work.append(process)
     return process
-
-
-def kill_what_is_left() -> None:
-    """End the processes of a test that has failed."""
-    while _at_work:
-        process = _at_work.pop()
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
 
 
 def heard(process: subprocess.Popen[str]) -> str:

@@ -6,7 +6,7 @@ import linecache
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 
 def interrupted_at(line: int, step: Callable[[], object]) -> bool:
@@ -23,25 +23,28 @@ def interrupted_at(line: int, step: Callable[[], object]) -> bool:
 
 
 def broken_into_at(
-    line: int,
+    place: int,
     step: Callable[[], object],
     handler: Callable[[], object],
     *,
     is_anywhere: bool = False,
+    by: Literal["line", "opcode"] = "line",
 ) -> bool:
-    """Do a step, with a signal's handler before a certain line; False if it has fewer.
+    """Do a step, with a signal's handler before a certain line of it; False if it has fewer.
 
-    Anywhere: between the lines that take and give back a lock too.
+    Anywhere: between the lines that take and give back a lock too. By the opcode: before each
+    instruction of a line, as a signal may come.
     """
-    lines = 0
+    seen = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal lines
+        nonlocal seen
         if "costtrace/stores" not in frame.f_code.co_filename:
             return None
-        if event == "line" and (is_anywhere or not _is_lock_line(frame)):
-            lines += 1
-            if lines == line + 1:
+        frame.f_trace_opcodes = by == "opcode"
+        if event == by and (is_anywhere or not _is_lock_line(frame)):
+            seen += 1
+            if seen == place + 1:
                 handler()
         return trace
 
@@ -51,7 +54,7 @@ def broken_into_at(
         step()
     finally:
         sys.settrace(before)
-    return lines > line
+    return seen > place
 
 
 def _is_lock_line(frame: FrameType) -> bool:

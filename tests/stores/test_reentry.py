@@ -5,13 +5,11 @@ from __future__ import annotations
 import gc
 import io
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -90,38 +88,11 @@ def test_handler_that_spends_is_entered_sooner_or_later(kind: str, tmp_path: Pat
     ledger.close()
 
 
-def broken_into(work: Callable[[], object], handler: Callable[[], object], at: int) -> bool:
-    """Do the work, and the handler after so many instructions of a store; False if there are fewer.
-
-    A signal may be handled after any of them.
-    """
-    left = at
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left
-        if "/costtrace/stores/" not in frame.f_code.co_filename:
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode":
-            left -= 1
-            if left == 0:
-                handler()
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-    return left <= 0
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_instruction_of_a_step_is_one_that_a_handler_spoils(kind: str, tmp_path: Path) -> None:
     """Wherever it breaks in to spend: it is entered or told so at once, and both calls are kept."""
     store = empty_home(kind, "reentry", tmp_path)()
-    at, answers, is_within = 1, set[str](), True
+    at, answers, is_within = 0, set[str](), True
     while is_within:
         if kind == "memory":
             store = MemoryStore()
@@ -138,7 +109,7 @@ def test_no_instruction_of_a_step_is_one_that_a_handler_spoils(kind: str, tmp_pa
             except BudgetStoreError as error:
                 answers.add(str(error))
 
-        is_within = broken_into(work, spend, at)
+        is_within = broken_into_at(at, work, spend, is_anywhere=True, by="opcode")
         if is_within:
             store.settle(other, ALICE)  # as what waits is settled once more
             latest = list(store.entries(newest_first=True))[:2]

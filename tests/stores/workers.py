@@ -12,7 +12,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-_at_work: list[subprocess.Popen[str]] = []
+at_work: list[subprocess.Popen[str]] = []
+"""What a test has started and not seen the end of."""
 
 
 def ending_with_us() -> list[str]:
@@ -22,8 +23,8 @@ def ending_with_us() -> list[str]:
 
 def kill_what_is_left() -> None:
     """End the workers of a test that has failed: some would go on for ever."""
-    while _at_work:
-        process = _at_work.pop()
+    while at_work:
+        process = at_work.pop()
         if process.poll() is None:
             process.kill()
             process.communicate()
@@ -41,7 +42,7 @@ class Worker:
             text=True,
             env=environment,
         )
-        _at_work.append(self.process)
+        at_work.append(self.process)
 
     def wait(self) -> None:
         """Return when it is ready."""
