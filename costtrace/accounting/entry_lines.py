@@ -98,7 +98,10 @@ def _amount(name: str, value: Any) -> Decimal | None:
 
 
 def _instant(name: str, value: Any) -> datetime:
-    read = datetime.fromisoformat(value)
+    try:
+        read = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be an ISO 8601 time, not {value!r}") from None
     if read.tzinfo is None:
         raise ValueError(f"{name} must have a zone, but is {value!r}")
     return read

@@ -122,6 +122,40 @@ def test_lines_of_the_first_version_come_in(cli: Cli, costs: Path):
 
 
 @pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("user_id", ""),
+        ("provider", 5),
+        ("response_id", ["x"]),
+        ("cost_usd", "much"),
+        ("status", "fine"),
+        ("grade", "exact"),
+        ("streamed", "no"),
+        ("attempts", -1),
+        ("duration_s", "long"),
+        ("duration_s", -1),
+        ("timestamp", "noon"),
+        ("timestamp", 1_795_348_830),
+        ("usage", {"words": 5}),
+        ("tags", "blue"),
+        ("call_path", "answer"),
+    ],
+)
+def test_each_field_of_an_entry_is_checked(cli: Cli, costs: Path, field: str, value: Any):
+    """Before it comes in: what a store cannot keep would wait for it, and others behind that."""
+    first, *_ = cli("export", costs, "--since", "9000d").out.splitlines()
+    line = {**json.loads(first), field: value}
+    Path("bad.jsonl").write_text(json.dumps(line))
+
+    done = cli("import", "new.db", "bad.jsonl")
+
+    assert (done.status, Path("new.db").exists()) == (2, False)
+    assert done.err.count("\n") == 1
+    assert "bad.jsonl, line 1: " in done.err
+    assert field in done.err or "words" in done.err
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
         ({"v": 3, "kind": "wish"}, "written by a newer costtrace: install that version"),
